@@ -1,0 +1,338 @@
+package ns
+
+import (
+	"os"
+	"path"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/ns/early"
+)
+
+// birth is the program that a child performs to become a container, while it is being written.
+type birth struct {
+	program
+	*Cmd
+	spec   *specs.Spec
+	socket arg // the child's end
+
+	userns bool
+	binds  map[int]slot // number of a mount of the specification: its detached copy
+	nodes  []node       // devices to make, or to bind where the kernel lets nobody make them
+	resume int          // the call at which a re-executed hull carries on
+	files  []*os.File   // open for the child until the fork is done
+	memory *os.File     // the program, for a re-executed hull
+	heirs  []slot       // words with the descriptors that a re-executed hull needs; -1 if free
+	blob   blob
+}
+
+// recipe is the birth in its order. Each step says why it stands where it does.
+var recipe = [...]func(*birth) error{
+	// Nothing that follows is allowed before the ids are there.
+	(*birth).becomeRoot,
+	// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids clears it.
+	(*birth).dieWithParent,
+	// While the host is still in sight: what comes from it is taken as descriptors, so that no path of the host is
+	// looked up once the container has a say in what a path means.
+	(*birth).takeBinds,
+	// Nothing mounted below travels to the host. After takeBinds: a volume may want to stay in touch with the host.
+	(*birth).cutPropagation,
+	(*birth).joinNamespaces,
+	(*birth).mountRoot,
+	// From here / is the container's, so links in the image lead nowhere else. The old root stays stacked below the
+	// working directory for a while, because the kernel mounts a fresh proc or sysfs only where one is visible.
+	(*birth).pivot,
+	(*birth).mounts,
+	(*birth).devices,
+	(*birth).terminal,
+	(*birth).leaveOldRoot,
+	// After the last mount: these lie on top. sysctls before /proc/sys becomes read-only.
+	(*birth).sysctls,
+	(*birth).maskPaths,
+	(*birth).readOnlyRoot,
+	(*birth).hostname,
+	(*birth).loopback,
+	(*birth).limits,
+	// The world is ready. The parent attaches networks and cgroups now.
+	(*birth).waitForStart,
+	// After the parent has put us into our group: its place becomes the root of what we see.
+	(*birth).cgroupNamespace,
+	(*birth).session,
+	(*birth).signals,
+	(*birth).stdio,
+	// From here rights only shrink, those that others need last.
+	(*birth).dropBounding,
+	(*birth).filterAsRoot,
+	(*birth).user,
+	(*birth).capabilities,
+	(*birth).noNewPrivileges,
+	// As the user, in the container: a directory or a program that the user may not reach is an error.
+	(*birth).workdir,
+	(*birth).execute,
+}
+
+// plan writes the program for a child whose end of the socket is the given descriptor.
+func (c *Cmd) plan(socket int) (*birth, error) {
+	b := &birth{Cmd: c, spec: c.Spec, socket: num(socket), binds: map[int]slot{}}
+	b.data = make([]byte, 8, 24<<10) // place 0 stays unused: a Store of 0 means none
+	b.calls = make([]early.Call, 0, 320)
+	b.userns = b.fresh(specs.UserNamespace)
+	for _, step := range recipe {
+		if err := step(b); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
+	b.blob = b.finish(b.resume, socket)
+	return b, nil
+}
+
+func (b *birth) close() {
+	for _, f := range b.files {
+		f.Close()
+	}
+}
+
+// keep holds a file open until the child is forked, and gives its descriptor.
+func (b *birth) keep(f *os.File) arg {
+	b.files = append(b.files, f)
+	b.inherit(f)
+	return num(f.Fd())
+}
+
+// fresh says whether the program gets a new namespace of this kind.
+func (b *birth) fresh(kind specs.LinuxNamespaceType) bool {
+	for _, n := range b.spec.Linux.Namespaces {
+		if n.Type == kind {
+			return n.Path == ""
+		}
+	}
+	return false
+}
+
+// cloneFlags are the namespaces that the child is born into. The cgroup namespace comes later, see cgroupNamespace.
+func (b *birth) cloneFlags() (flags uint64) {
+	for _, n := range b.spec.Linux.Namespaces {
+		if n.Path == "" && n.Type != specs.CgroupNamespace {
+			flags |= uint64(cloneFlag(n.Type))
+		}
+	}
+	return flags
+}
+
+// cloneFlag is the bit of clone(2) for a kind of namespace.
+func cloneFlag(kind specs.LinuxNamespaceType) int {
+	switch kind {
+	case specs.UserNamespace:
+		return unix.CLONE_NEWUSER
+	case specs.PIDNamespace:
+		return unix.CLONE_NEWPID
+	case specs.MountNamespace:
+		return unix.CLONE_NEWNS
+	case specs.UTSNamespace:
+		return unix.CLONE_NEWUTS
+	case specs.IPCNamespace:
+		return unix.CLONE_NEWIPC
+	case specs.NetworkNamespace:
+		return unix.CLONE_NEWNET
+	case specs.CgroupNamespace:
+		return unix.CLONE_NEWCGROUP
+	}
+	return 0
+}
+
+// becomeRoot waits until the parent has written the id maps, then takes on id 0 of the new user namespace.
+func (b *birth) becomeRoot() error {
+	if b.userns {
+		b.wait("wait for the id maps")
+		if zeroMapped(b.spec.Linux.UIDMappings) && zeroMapped(b.spec.Linux.GIDMappings) {
+			b.call("set group id", "0", unix.SYS_SETRESGID, num(0), num(0), num(0))
+			b.call("set user id", "0", unix.SYS_SETRESUID, num(0), num(0), num(0))
+		}
+	}
+	b.call("set umask", "", unix.SYS_UMASK, num(0)) // modes below are meant as written
+	return nil
+}
+
+// wait reads one byte from the parent. Its end closes the socket, and ends us.
+func (b *birth) wait(what string) {
+	b.call(what, "", unix.SYS_READ, b.socket, b.bytes(make([]byte, 8)), num(1)).nonzero()
+}
+
+func (b *birth) dieWithParent() error {
+	b.call("set parent-death signal", "", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
+	// Became non-dumpable by the change of ids; /proc/self would belong to the host's root.
+	b.call("set dumpable", "", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1))
+	if b.Reexec {
+		return b.reexec()
+	}
+	return nil
+}
+
+func (b *birth) cutPropagation() error {
+	b.call("make / a slave mount", "", unix.SYS_MOUNT, num(0), b.str("/"), num(0), num(unix.MS_REC|unix.MS_SLAVE), num(0))
+	return nil
+}
+
+// joinNamespaces enters namespaces that exist already. A user namespace comes first of all, for it gives the rights over
+// the others; a pid namespace is for children only, so the parent has entered it before the fork.
+func (b *birth) joinNamespaces() error {
+	for _, n := range b.spec.Linux.Namespaces {
+		if n.Path == "" || n.Type == specs.PIDNamespace {
+			continue
+		}
+		f, err := os.Open(n.Path)
+		if err != nil {
+			return err
+		}
+		b.call("join "+string(n.Type)+" namespace", n.Path, unix.SYS_SETNS, b.keep(f), num(cloneFlag(n.Type)))
+	}
+	return nil
+}
+
+// mountRoot mounts the root file system over Root.Path, which becomes the working directory.
+func (b *birth) mountRoot() error {
+	root, m := b.spec.Root.Path, b.spec.Mounts
+	if len(m) == 0 || m[0].Destination != "/" {
+		b.call("bind", root, unix.SYS_MOUNT, b.str(root), b.str(root), num(0), num(unix.MS_BIND|unix.MS_REC), num(0))
+	} else {
+		flags, data, err := mountOptions(m[0].Options)
+		if err != nil {
+			return err
+		}
+		// Relative lower directories are short: 500 of them fit into the one page that mount(2) takes.
+		b.call("enter", m[0].Source, unix.SYS_CHDIR, b.str(m[0].Source))
+		b.call("mount "+m[0].Type+" on", "/", unix.SYS_MOUNT, b.str(m[0].Type), b.str(root), b.str(m[0].Type),
+			num(flags.set), b.str(data))
+	}
+	b.call("enter", root, unix.SYS_CHDIR, b.str(root))
+	return nil
+}
+
+// pivot makes the working directory the root. Mounting the old root on the very same directory (pivot_root(2), NOTES)
+// needs no directory of the image for it; a path that begins with / starts below that mount.
+func (b *birth) pivot() error {
+	b.call("pivot_root to", b.spec.Root.Path, unix.SYS_PIVOT_ROOT, b.str("."), b.str("."))
+	return nil
+}
+
+func (b *birth) leaveOldRoot() error {
+	b.call("unmount the host's root", "", unix.SYS_UMOUNT2, b.str("."), num(unix.MNT_DETACH))
+	b.call("enter", "/", unix.SYS_CHDIR, b.str("/"))
+	return nil
+}
+
+func (b *birth) sysctls() error {
+	for key, value := range b.spec.Linux.Sysctl {
+		file := "/proc/sys/" + dotsToSlashes(key)
+		fd := b.slot()
+		b.call("set sysctl", key, unix.SYS_OPENAT, num(unix.AT_FDCWD), b.str(file), num(unix.O_WRONLY|unix.O_CLOEXEC)).into(fd)
+		b.call("set sysctl", key+"="+value, unix.SYS_WRITE, fd.value(), b.str(value), num(len(value)))
+		b.call("set sysctl", key, unix.SYS_CLOSE, fd.value())
+	}
+	return nil
+}
+
+func dotsToSlashes(key string) string {
+	s := []byte(key)
+	for i := range s {
+		if s[i] == '.' {
+			s[i] = '/'
+		}
+	}
+	return string(s)
+}
+
+func (b *birth) hostname() error {
+	for _, n := range []struct {
+		op, name string
+		nr       uintptr
+	}{{"set hostname", b.spec.Hostname, unix.SYS_SETHOSTNAME}, {"set domain name", b.spec.Domainname, unix.SYS_SETDOMAINNAME}} {
+		if n.name != "" {
+			b.call(n.op, n.name, n.nr, b.str(n.name), num(len(n.name)))
+		}
+	}
+	return nil
+}
+
+// loopback brings lo up, which a new network namespace has but down.
+func (b *birth) loopback() error {
+	if !b.fresh(specs.NetworkNamespace) {
+		return nil
+	}
+	ifreq := make([]byte, 40) // struct ifreq, netdevice(7): a name of 16 bytes, then the flags
+	copy(ifreq, "lo")
+	ifreq[16] = unix.IFF_UP | unix.IFF_RUNNING
+	fd := b.slot()
+	b.call("bring up", "lo", unix.SYS_SOCKET, num(unix.AF_INET), num(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), num(0)).into(fd)
+	b.call("bring up", "lo", unix.SYS_IOCTL, fd.value(), num(unix.SIOCSIFFLAGS), b.bytes(ifreq))
+	b.call("bring up", "lo", unix.SYS_CLOSE, fd.value())
+	return nil
+}
+
+func (b *birth) waitForStart() error {
+	if !b.spec.Process.Terminal { // else the message has gone out with the terminal
+		b.call("say that the world is ready", "", unix.SYS_WRITE, b.socket, b.bytes([]byte{early.KindReady}), num(1))
+	}
+	b.wait("wait for the start")
+	return nil
+}
+
+// session makes the program the leader of its own session, so that a Ctrl-C at the caller's terminal reaches it only
+// through the caller, and it cannot push input into that terminal.
+func (b *birth) session() error {
+	if !b.spec.Process.Terminal { // else done with the terminal
+		b.call("start a session", "", unix.SYS_SETSID)
+	}
+	// A keyring of the caller must not come along. Where keyrings are missing or used up there is nothing to hide.
+	b.call("start a session keyring", "", unix.SYS_KEYCTL, num(unix.KEYCTL_JOIN_SESSION_KEYRING), num(0)).orGoOn()
+	return nil
+}
+
+// signals undoes what the caller may have set to ignored (nohup does) or blocked.
+func (b *birth) signals() error {
+	deflt := b.bytes(make([]byte, 32)) // struct sigaction: SIG_DFL, no flags, empty mask
+	for sig := range 65 {
+		if sig > 0 && sig != int(unix.SIGKILL) && sig != int(unix.SIGSTOP) {
+			b.call("reset signal", "", unix.SYS_RT_SIGACTION, num(sig), deflt, num(0), num(8))
+		}
+	}
+	b.call("unblock signals", "", unix.SYS_RT_SIGPROCMASK, num(2 /* SIG_SETMASK */), b.bytes(make([]byte, 8)), num(0), num(8))
+	return nil
+}
+
+// stdio puts the three streams in their places, by way of high numbers, so that none is overwritten before its turn,
+// and lets the exec close all others.
+func (b *birth) stdio() error {
+	if !b.spec.Process.Terminal {
+		var fds [3]slot
+		for i, f := range []*os.File{b.Stdin, b.Stdout, b.Stderr} {
+			if f == nil {
+				null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+				if err != nil {
+					return err
+				}
+				b.keep(null)
+				f = null
+			}
+			fds[i] = b.slot()
+			b.call("copy stream", f.Name(), unix.SYS_FCNTL, num(f.Fd()), num(unix.F_DUPFD_CLOEXEC), num(10)).into(fds[i])
+		}
+		for i, fd := range fds {
+			b.call("place stream", "", unix.SYS_DUP3, fd.value(), num(i), num(0))
+		}
+	}
+	b.call("close descriptors", "", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
+	return nil
+}
+
+// workdir enters the working directory, which is made if the image lacks it.
+func (b *birth) workdir() error {
+	dir := b.spec.Process.Cwd
+	if dir == "" {
+		dir = "/"
+	}
+	b.call("enter working directory", dir, unix.SYS_CHDIR, b.str(path.Clean(dir)))
+	return nil
+}

@@ -1,0 +1,179 @@
+#include "textflag.h"
+
+// See stub.go. At entry SP points to argc, argv..., NULL, envp..., NULL; argv[0] is the socket, argv[1] the path.
+// BX keeps the socket.
+
+#define SYS_write       1
+#define SYS_sigprocmask 14
+#define SYS_fork        57
+#define SYS_execve      59
+#define SYS_wait4       61
+#define SYS_kill        62
+#define SYS_fcntl       72
+#define SYS_sigwait     128
+#define SYS_exit_group  231
+#define SYS_close       3
+
+TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
+	MOVQ 8(SP), AX
+	MOVBLZX 0(AX), BX
+	MOVBLZX 1(AX), CX
+	ANDL $0x7f, BX
+	ANDL $0x7f, CX
+	SHLL $7, CX
+	ORL  CX, BX
+	// fcntl(socket, F_SETFD, FD_CLOEXEC)
+	MOVL BX, DI
+	MOVL $2, SI
+	MOVL $1, DX
+	MOVL $SYS_fcntl, AX
+	SYSCALL
+	// execve(argv[1], &argv[2], envp)
+	MOVQ 16(SP), DI
+	LEAQ 24(SP), SI
+	MOVQ 0(SP), CX
+	LEAQ 16(SP)(CX*8), DX
+	MOVL $SYS_execve, AX
+	SYSCALL
+	// write(socket, {'x', errno}, 8)
+	NEGL AX
+	SHLQ $32, AX
+	ORQ  $0x78, AX
+	MOVQ AX, -16(SP)
+	MOVL BX, DI
+	LEAQ -16(SP), SI
+	MOVL $8, DX
+	MOVL $SYS_write, AX
+	SYSCALL
+	MOVL $127, DI
+	MOVL $SYS_exit_group, AX
+	SYSCALL
+
+TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
+	INT $3
+
+// -144(SP) siginfo_t (128 bytes), -152(SP) signal mask, -160(SP) wait status. R12 is the program's pid, R13 the status.
+TEXT init<>(SB), NOSPLIT|NOFRAME, $0
+	MOVQ 8(SP), AX
+	MOVBLZX 0(AX), BX
+	MOVBLZX 1(AX), CX
+	ANDL $0x7f, BX
+	ANDL $0x7f, CX
+	SHLL $7, CX
+	ORL  CX, BX
+	// Block all signals: they are taken one by one below.
+	MOVQ $-1, AX
+	MOVQ AX, -152(SP)
+	XORL DI, DI
+	LEAQ -152(SP), SI
+	XORL DX, DX
+	MOVL $8, R10
+	MOVL $SYS_sigprocmask, AX
+	SYSCALL
+	MOVL $SYS_fork, AX
+	SYSCALL
+	TESTQ AX, AX
+	JNE parent
+	// The program: an empty mask again, and on as the stub does.
+	MOVQ $0, -152(SP)
+	MOVL $2, DI
+	LEAQ -152(SP), SI
+	XORL DX, DX
+	MOVL $8, R10
+	MOVL $SYS_sigprocmask, AX
+	SYSCALL
+	MOVL BX, DI
+	MOVL $2, SI
+	MOVL $1, DX
+	MOVL $SYS_fcntl, AX
+	SYSCALL
+	MOVQ 16(SP), DI
+	LEAQ 24(SP), SI
+	MOVQ 0(SP), CX
+	LEAQ 16(SP)(CX*8), DX
+	MOVL $SYS_execve, AX
+	SYSCALL
+	NEGL AX
+	SHLQ $32, AX
+	ORQ  $0x78, AX
+	MOVQ AX, -16(SP)
+	MOVL BX, DI
+	LEAQ -16(SP), SI
+	MOVL $8, DX
+	MOVL $SYS_write, AX
+	SYSCALL
+	MOVL $127, DI
+	MOVL $SYS_exit_group, AX
+	SYSCALL
+
+parent:
+	MOVL AX, R12
+	MOVL BX, DI
+	MOVL $SYS_close, AX
+	SYSCALL
+
+next:
+	// sigwaitinfo(all)
+	LEAQ -152(SP), DI
+	LEAQ -144(SP), SI
+	XORL DX, DX
+	MOVL $8, R10
+	MOVL $SYS_sigwait, AX
+	SYSCALL
+	TESTL AX, AX
+	JLE next
+	CMPL AX, $17 // SIGCHLD
+	JEQ reap
+	// The terminal sends its signals to the program itself: pass on only those of processes, whose si_code is not
+	// positive.
+	MOVL -136(SP), CX
+	TESTL CX, CX
+	JGT next
+	MOVL R12, DI
+	MOVL AX, SI
+	MOVL $SYS_kill, AX
+	SYSCALL
+	JMP next
+
+reap:
+	MOVL $-1, DI
+	LEAQ -160(SP), SI
+	MOVL $1, DX // WNOHANG
+	XORL R10, R10
+	MOVL $SYS_wait4, AX
+	SYSCALL
+	TESTL AX, AX
+	JLE next
+	CMPL AX, R12
+	JNE reap
+	// The program has ended: with its status, or 128 and the signal.
+	MOVL -160(SP), AX
+	MOVL AX, DI
+	SHRL $8, DI
+	ANDL $0xff, DI
+	ANDL $0x7f, AX
+	JEQ exit
+	LEAL 128(AX), DI
+
+exit:
+	MOVL $SYS_exit_group, AX
+	SYSCALL
+
+TEXT initEnd<>(SB), NOSPLIT|NOFRAME, $0
+	INT $3
+
+// func stubCode() (start, end uintptr)
+TEXT ·stubCode(SB), NOSPLIT, $0-16
+	LEAQ stub<>(SB), AX
+	MOVQ AX, start+0(FP)
+	LEAQ stubEnd<>(SB), AX
+	MOVQ AX, end+8(FP)
+	RET
+
+// func initCode() (start, end uintptr)
+TEXT ·initCode(SB), NOSPLIT, $0-16
+	LEAQ init<>(SB), AX
+	MOVQ AX, start+0(FP)
+	LEAQ initEnd<>(SB), AX
+	MOVQ AX, end+8(FP)
+	RET

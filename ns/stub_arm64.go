@@ -1,0 +1,3 @@
+package ns
+
+const elfMachine = 183 // EM_AARCH64
