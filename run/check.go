@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -17,7 +18,7 @@ const minMemory = 6 << 20
 // others: total memory with swap (twice the memory), the CPU quota. It touches nothing but c and may be called again.
 func (c *Config) Complete() error {
 	for _, check := range []func() error{
-		c.checkNames, c.Process.check, c.Files.check, c.Network.check, c.Limits.complete, c.Isolation.check, c.checkShared,
+		c.checkNames, c.Process.check, c.Lifetime.check, c.Files.check, c.Network.check, c.Limits.complete, c.Isolation.check, c.checkShared,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -25,6 +26,12 @@ func (c *Config) Complete() error {
 	}
 	return nil
 }
+
+// The words for namespaces that several fields of IsolationConfig know.
+const (
+	NamespaceHost    = "host"
+	NamespacePrivate = "private"
+)
 
 func (c *Config) checkNames() error {
 	if c.Image == "" {
@@ -44,23 +51,33 @@ func (c *Config) checkNames() error {
 	return CheckName(c.Name)
 }
 
-func (p *Process) check() error {
-	if p.WorkDir != "" && !path.IsAbs(p.WorkDir) {
-		return fmt.Errorf("workdir %q: the working directory is invalid, it needs to be an absolute path", p.WorkDir)
+func (l *LifetimeConfig) check() error {
+	if l.StopSignal != "" {
+		if _, err := ParseSignal(l.StopSignal); err != nil {
+			return fmt.Errorf("stop-%w", err)
+		}
+	}
+	if l.StopTimeout != nil && *l.StopTimeout < -1 {
+		return fmt.Errorf("stop-timeout %d: want seconds, or -1 for ever", *l.StopTimeout)
+	}
+	if l.Timeout < 0 {
+		return fmt.Errorf("timeout %s: want seconds", l.Timeout)
+	}
+	if l.Remove && l.Restart.Name != "" {
+		return fmt.Errorf("restart %q: conflicting options: cannot specify both --restart and --rm", l.Restart.Name)
+	}
+	return nil
+}
+
+func (p *ProcessConfig) check() error {
+	if p.Workdir != "" && !path.IsAbs(p.Workdir) {
+		return fmt.Errorf("workdir %q: the working directory is invalid, it needs to be an absolute path", p.Workdir)
 	}
 	if _, _, err := ParseUser(p.User); err != nil {
 		return err
 	}
-	if p.StopSignal != "" {
-		if _, err := ParseSignal(p.StopSignal); err != nil {
-			return fmt.Errorf("stop-%w", err)
-		}
-	}
-	if p.StopTimeout != nil && *p.StopTimeout < -1 {
-		return fmt.Errorf("stop-timeout %d: want seconds, or -1 for ever", *p.StopTimeout)
-	}
-	if p.Timeout < 0 {
-		return fmt.Errorf("timeout %s: want seconds", p.Timeout)
+	if _, err := strconv.ParseUint(p.Umask, 8, 9); err != nil && p.Umask != "" {
+		return fmt.Errorf("umask %q: want octal, at most 777", p.Umask)
 	}
 	for _, stream := range p.Attach {
 		if stream != "stdin" && stream != "stdout" && stream != "stderr" {
@@ -70,7 +87,7 @@ func (p *Process) check() error {
 	return nil
 }
 
-func (f *Files) check() error {
+func (f *FilesConfig) check() error {
 	seen := map[string]bool{}
 	for _, m := range f.Mounts {
 		if seen[m.Target] {
@@ -84,8 +101,8 @@ func (f *Files) check() error {
 	return nil
 }
 
-func (n *Network) check() error {
-	if n.Mode != "" && n.Mode != NetworkNone && n.Mode != NetworkHost {
+func (n *NetworkConfig) check() error {
+	if n.Mode != "" && n.Mode != "none" && n.Mode != NamespaceHost {
 		return fmt.Errorf("network %q: want none or host, the networks there are so far", n.Mode)
 	}
 	// The kernel's limit for both (__NEW_UTS_LEN).
@@ -97,8 +114,8 @@ func (n *Network) check() error {
 	return nil
 }
 
-func (i *Isolation) check() error {
-	kinds := []struct{ name, value, more string }{{"pid", i.PID, ""}, {"uts", i.UTS, ""}, {"cgroupns", i.Cgroup, ""}, {"ipc", i.IPC, "none shareable"}}
+func (i *IsolationConfig) check() error {
+	kinds := []struct{ name, value, more string }{{"pid", i.PID, ""}, {"uts", i.UTS, ""}, {"cgroupns", i.Cgroupns, ""}, {"ipc", i.IPC, "none shareable"}}
 	for _, kind := range kinds {
 		switch kind.value {
 		case "", NamespaceHost, NamespacePrivate:
@@ -119,9 +136,9 @@ func (c *Config) checkShared() error {
 		return fmt.Errorf("hostname %q: conflicting options: hostname and the UTS mode: --uts host shares the host's name",
 			c.Network.Hostname+c.Network.Domainname)
 	}
-	for key := range c.Isolation.Sysctls {
+	for key := range c.Limits.Sysctls {
 		switch {
-		case strings.HasPrefix(key, "net.") && c.Network.Mode == NetworkHost:
+		case strings.HasPrefix(key, "net.") && c.Network.Mode == NamespaceHost:
 			return fmt.Errorf("sysctl %q: sysctl %q not allowed in host network namespace", key, key)
 		case isIPCSysctl(key) && c.Isolation.IPC == NamespaceHost:
 			return fmt.Errorf("sysctl %q: sysctl %q not allowed in host IPC namespace", key, key)
@@ -130,7 +147,7 @@ func (c *Config) checkShared() error {
 	return nil
 }
 
-func (l *Limits) complete() error {
+func (l *LimitsConfig) complete() error {
 	if l.OOMScoreAdj != nil && (*l.OOMScoreAdj < -1000 || *l.OOMScoreAdj > 1000) {
 		return fmt.Errorf("oom-score-adj %d: invalid value, range for oom score adj is [-1000, 1000]", *l.OOMScoreAdj)
 	}
@@ -138,9 +155,6 @@ func (l *Limits) complete() error {
 		if err := l.setQuota(); err != nil {
 			return err
 		}
-	}
-	if l.Resources == nil {
-		return nil
 	}
 	if err := completeMemory(l.Resources.Memory); err != nil {
 		return err
@@ -157,10 +171,7 @@ func (l *Limits) complete() error {
 // cpuPeriod is the period in µs that --cpus counts its quota in, the kernel's default.
 const cpuPeriod = 100_000
 
-func (l *Limits) setQuota() error {
-	if l.Resources == nil {
-		l.Resources = &specs.LinuxResources{}
-	}
+func (l *LimitsConfig) setQuota() error {
 	if l.Resources.CPU == nil {
 		l.Resources.CPU = &specs.LinuxCPU{}
 	}

@@ -9,11 +9,11 @@ import (
 func TestComplete(t *testing.T) {
 	memory := func(limit, swap, soft int64) func(*Config) {
 		return func(c *Config) {
-			c.Limits.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &swap, Reservation: &soft}}
+			c.Limits.Resources = specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &swap, Reservation: &soft}}
 		}
 	}
 	cpu := func(cpu specs.LinuxCPU) func(*Config) {
-		return func(c *Config) { c.Limits.Resources = &specs.LinuxResources{CPU: &cpu} }
+		return func(c *Config) { c.Limits.Resources = specs.LinuxResources{CPU: &cpu} }
 	}
 	tests := []struct {
 		name string
@@ -25,12 +25,14 @@ func TestComplete(t *testing.T) {
 		{"pull", func(c *Config) { c.Pull = "sometimes" }, "invalid pull option"},
 		{"name", func(c *Config) { c.Name = "a" }, "invalid container name"},
 		{"replace nobody", func(c *Config) { c.Replace = true }, "replace"},
-		{"workdir", func(c *Config) { c.Process.WorkDir = "w" }, `workdir "w": the working directory is invalid, it needs to be an absolute path`},
+		{"workdir", func(c *Config) { c.Process.Workdir = "w" }, `workdir "w": the working directory is invalid, it needs to be an absolute path`},
 		{"user", func(c *Config) { c.Process.User = "a:b:c" }, "user"},
-		{"stop signal", func(c *Config) { c.Process.StopSignal = "BOGUS" }, `stop-signal "BOGUS": Invalid signal`},
-		{"stop timeout", func(c *Config) { c.Process.StopTimeout = ptr(-2) }, "stop-timeout -2"},
-		{"wait for ever", func(c *Config) { c.Process.StopTimeout = ptr(-1) }, ""},
-		{"timeout", func(c *Config) { c.Process.Timeout = -1 }, "timeout"},
+		{"stop signal", func(c *Config) { c.Lifetime.StopSignal = "BOGUS" }, `stop-signal "BOGUS": Invalid signal`},
+		{"stop timeout", func(c *Config) { c.Lifetime.StopTimeout = ptr(-2) }, "stop-timeout -2"},
+		{"wait for ever", func(c *Config) { c.Lifetime.StopTimeout = ptr(-1) }, ""},
+		{"timeout", func(c *Config) { c.Lifetime.Timeout = -1 }, "timeout"},
+		{"restart and rm", func(c *Config) { c.Lifetime.Remove, c.Lifetime.Restart.Name = true, "always" }, "cannot specify both --restart and --rm"},
+		{"umask", func(c *Config) { c.Process.Umask = "99" }, "umask"},
 		{"attach", func(c *Config) { c.Process.Attach = []string{"stdlog"} }, "want stdin, stdout or stderr"},
 		{"one target twice", func(c *Config) { c.Files.Mounts = []MountSpec{{Target: "/x"}, {Target: "/y"}, {Target: "/x"}} }, "Duplicate mount point: /x"},
 		{"shm", func(c *Config) { c.Files.ShmSize = -1 }, "SHM size"},
@@ -41,8 +43,8 @@ func TestComplete(t *testing.T) {
 		{"ipc none", func(c *Config) { c.Isolation.IPC = "none" }, ""},
 		{"userns", func(c *Config) { c.Isolation.Userns = "odd" }, "userns"},
 		{"hostname of the host", func(c *Config) { c.Isolation.UTS, c.Network.Hostname = "host", "me" }, "conflicting options"},
-		{"sysctl of the host's network", func(c *Config) { c.Network.Mode, c.Isolation.Sysctls = "host", map[string]string{"net.x": "1"} }, "host network namespace"},
-		{"sysctl of the host's ipc", func(c *Config) { c.Isolation.IPC, c.Isolation.Sysctls = "host", map[string]string{"kernel.sem": "1"} }, "host IPC namespace"},
+		{"sysctl of the host's network", func(c *Config) { c.Network.Mode, c.Limits.Sysctls = "host", map[string]string{"net.x": "1"} }, "host network namespace"},
+		{"sysctl of the host's ipc", func(c *Config) { c.Isolation.IPC, c.Limits.Sysctls = "host", map[string]string{"kernel.sem": "1"} }, "host IPC namespace"},
 		{"oom score", func(c *Config) { c.Limits.OOMScoreAdj = ptr(1001) }, "range for oom score adj"},
 		{"memory", memory(5<<20, 0, 0), "Minimum memory limit allowed is 6MB"},
 		{"swap alone", memory(0, 1<<30, 0), "always set the Memory limit"},
@@ -56,11 +58,11 @@ func TestComplete(t *testing.T) {
 		{"cpuset", cpu(specs.LinuxCPU{Cpus: "3-1"}), "cpuset"},
 		{"mems", cpu(specs.LinuxCPU{Mems: "x"}), "cpuset"},
 		{"weight", func(c *Config) {
-			c.Limits.Resources = &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(5))}}
+			c.Limits.Resources = specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(5))}}
 		}, "blkio weight"},
 		{"cpus and quota", func(c *Config) {
 			c.Limits.NanoCPUs = 1e9
-			c.Limits.Resources = &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(5000))}}
+			c.Limits.Resources = specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(5000))}}
 		}, "conflicting options"},
 	}
 	for _, test := range tests {
@@ -75,9 +77,9 @@ func TestComplete(t *testing.T) {
 func ptr[T any](v T) *T { return &v }
 
 func TestCompleteDerives(t *testing.T) {
-	c := Config{Image: "busybox", Limits: Limits{
+	c := Config{Image: "busybox", Limits: LimitsConfig{
 		NanoCPUs:  5e8,
-		Resources: &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20))}},
+		Resources: specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20))}},
 	}}
 	for range 2 {
 		if err := c.Complete(); err != nil {
@@ -89,7 +91,7 @@ func TestCompleteDerives(t *testing.T) {
 		}
 	}
 	none := Config{Image: "busybox"}
-	if err := none.Complete(); err != nil || none.Limits.Resources != nil {
+	if err := none.Complete(); err != nil || none.Limits.Resources.CPU != nil || none.Limits.Resources.Memory != nil {
 		t.Error("a container without limits got resources:", err)
 	}
 }

@@ -1,7 +1,3 @@
-// Package run turns an image and a handful of wishes into a running program and its exit status.
-//
-// A Config holds the wishes. It knows nothing of command lines: the words people type are read by the Parse functions here,
-// which touch nothing, and joined into a Config by whoever speaks with the user.
 package run
 
 import (
@@ -10,151 +6,128 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// Config is what one container is wished to be. Only Image is needed; every zero value means what Docker does by default.
-// Config.Complete checks it and fills in what follows from it; package run expects a completed one.
+// Config is what somebody wishes of a container. It is saved with the container, and nothing in it has been looked up:
+// [Spec] joins it with the image's own configuration. The zero value of each group is Docker's default.
 type Config struct {
-	// Image names the image as the user wrote it: a reference, an ID, or oci:DIR and the like.
+	// Image is the name of the image as it was typed; Args replaces the image's command.
 	Image string
-	// Platform is os[/arch[/variant]]; "" is this machine's, or DOCKER_DEFAULT_PLATFORM where the caller honours it.
-	Platform string
-	// Pull is PullMissing, PullAlways, PullNever or PullNewer; "" means PullMissing.
-	Pull string
-
-	// Name is the container's name; "" has one made up. Replace first removes a container of that name.
+	Args  []string
+	// Name of the container, or "" for a random one. Replace removes a container that has it.
 	Name    string
 	Replace bool
-	// Remove takes the container and its anonymous volumes away when the program ends.
-	Remove bool
-	// RemoveImage removes the image too, unless another container uses it.
-	RemoveImage bool
-	// CIDFile and PIDFile are files to write the ID (64 digits, no newline) and the first process's host pid to.
-	CIDFile, PIDFile string
-	// Labels are Docker's, Annotations go into the OCI spec as they are.
-	Labels, Annotations map[string]string
+	Labels  map[string]string
+	// Annotations go into the OCI specification as they are.
+	Annotations map[string]string
 
-	Process   Process
-	Files     Files
-	Network   Network
-	Limits    Limits
-	Isolation Isolation
+	Pull     PullPolicy
+	Platform string // "os[/arch[/variant]]", "" for this machine's
+	Quiet    bool   // no progress of an implicit pull
+
+	Process   ProcessConfig
+	Files     FilesConfig
+	Network   NetworkConfig
+	Limits    LimitsConfig
+	Isolation IsolationConfig
+	Lifetime  LifetimeConfig
 }
 
-// The answers to whether an image is asked for at its registry before a container is made from it.
+// PullPolicy says when an image is fetched although it may be here.
+type PullPolicy string
+
+// The policies of --pull. The zero value means PullMissing.
 const (
-	PullMissing = "missing" // only when it is not here
-	PullAlways  = "always"
-	PullNever   = "never"
-	PullNewer   = "newer" // when the registry has another one under that name; no answer is no error
+	PullMissing PullPolicy = "missing"
+	PullAlways  PullPolicy = "always"
+	PullNever   PullPolicy = "never"
+	PullNewer   PullPolicy = "newer"
 )
 
-// Process is the program and what it starts with.
-type Process struct {
-	// Entrypoint replaces the image's and drops the image's command: nil keeps both, an empty list clears the entrypoint.
-	Entrypoint []string
-	// Args are the words after the image: the command, or arguments to the entrypoint. Empty takes the image's command,
-	// unless Entrypoint is set.
-	Args []string
-	// WorkDir is absolute, "" for the image's; it is made if missing.
-	WorkDir string
-	// User is NAME|UID[:GROUP|GID], looked up in the image; "" is the image's. Groups are further groups, names or numbers.
-	User   string
-	Groups []string
-	// Umask of the program; nil is 022.
-	Umask *uint32
-
-	// Env is laid over the image's variables by MergeEnv: NAME=VALUE sets, a bare NAME removes.
-	Env []string
-	// UnsetEnv names variables of the image to leave out; ClearEnv leaves out all of them.
-	UnsetEnv []string
-	ClearEnv bool
-
-	// Stdin connects the caller's standard input, which otherwise is /dev/null. TTY gives the program a terminal.
-	Stdin, TTY bool
-	// Attach lists the streams to connect, of stdin, stdout and stderr; empty connects stdout and stderr, and stdin with Stdin.
+// ProcessConfig is about the program itself.
+type ProcessConfig struct {
+	// Entrypoint replaces the image's, and drops its command, unless nil; an empty one clears it.
+	Entrypoint *[]string
+	// Env holds "KEY=VALUE", which beat the image's. UnsetEnv names variables to leave out, UnsetAllEnv all of the image's.
+	Env         []string
+	UnsetEnv    []string
+	UnsetAllEnv bool
+	Workdir     string
+	// User is "NAME|UID[:GROUP|GID]", looked up in the image; GroupAdd are further groups, names or numbers.
+	User     string
+	GroupAdd []string
+	// Umask in octal, or "" for 0022.
+	Umask       string
+	Interactive bool // keep stdin open and connected
+	TTY         bool
+	Init        bool // a tiny pid 1 that reaps and forwards
+	// Attach lists the streams to connect: stdin, stdout, stderr. Nil means stdout and stderr, and stdin if Interactive.
 	Attach []string
-	// NoSigProxy keeps the caller's signals from the program.
-	NoSigProxy bool
-	// Init puts a small first process in front of the program, which forwards signals and reaps orphans.
-	Init bool
-
-	// StopSignal is a signal's name or number, "" for the image's or TERM.
-	StopSignal string
-	// StopTimeout is the grace in seconds between StopSignal and KILL: nil is 10, -1 for ever.
-	StopTimeout *int
-	// Timeout is the longest the program may run, 0 for ever.
-	Timeout time.Duration
 }
 
-// Files is what the program sees below "/".
-type Files struct {
-	// ReadOnly makes the root read-only; mounts, /dev, /dev/shm and /proc stay as they are.
+// FilesConfig is about what the program finds in its file system.
+type FilesConfig struct {
+	Mounts   []MountSpec
 	ReadOnly bool
-	// Mounts are binds, volumes and tmpfs in the order they were asked for; no two share a target.
-	Mounts []MountSpec
-	// ShmSize is the size of /dev/shm in bytes, 0 for 64 MiB.
+	// ShmSize is the size of /dev/shm in bytes; 0 means 64 MiB.
 	ShmSize int64
-	// Devices of the host to show inside.
 	Devices []Device
 }
 
-// The networks a container can have.
-const (
-	NetworkNone = "none" // loopback only
-	NetworkHost = "host" // the host's
-)
-
-// Network is how the program is reached and what it calls others.
-type Network struct {
-	// Mode is NetworkNone or NetworkHost; "" is hull's default.
-	Mode string
-	// Hostname is "" for the first twelve digits of the ID. Domainname is the NIS domain.
-	Hostname, Domainname string
-	// Hosts are added to /etc/hosts; NoHosts leaves the image's file alone.
-	Hosts   []HostEntry
-	NoHosts bool
-	// DNS, DNSSearch and DNSOptions replace the host's in resolv.conf; the search list "." alone means none.
-	DNS, DNSSearch, DNSOptions []string
-	// Expose adds to the image's exposed ports, each as PORT/PROTOCOL. It opens nothing.
+// NetworkConfig is about names and addresses.
+type NetworkConfig struct {
+	// Mode is "", "none" or "host".
+	Mode       string
+	Hostname   string
+	Domainname string
+	AddHost    []HostEntry
+	DNS        []string
+	DNSSearch  []string
+	DNSOptions []string
+	NoHosts    bool // leave the image's /etc/hosts alone
+	// Expose adds to the image's exposed ports, each "PORT/PROTOCOL". It opens nothing.
 	Expose []string
 }
 
-// Limits is how much of the machine the container may use.
-type Limits struct {
-	// Resources holds the limits a cgroup keeps; nil when none was asked for, which saves making a cgroup.
-	// Devices in it are left empty: package run knows which ones a container may open.
-	Resources *specs.LinuxResources
-	// NanoCPUs is --cpus in billionths of a processor, which Complete turns into Resources.CPU.Quota.
+// LimitsConfig is about what the container may use up.
+type LimitsConfig struct {
+	// Resources are the limits of its cgroup. Memory.Swap is memory and swap together, as Docker counts.
+	Resources specs.LinuxResources
+	// NanoCPUs is --cpus in billionths of a processor; Complete turns it into Resources.CPU.Quota.
 	NanoCPUs int64
-	// Rates of block devices, whose numbers package run looks up. Weights are 10 to 1000.
-	ReadBps, WriteBps, ReadIOPS, WriteIOPS, Weights []DeviceRate
-	// Ulimits are setrlimit's, each name once; what the caller may not raise is clamped.
-	Ulimits []specs.POSIXRlimit
-	// OOMScoreAdj is -1000 to 1000; nil leaves the caller's.
-	OOMScoreAdj *int
-	// CgroupParent is the group below which the container's is made, "" for hull's own.
+	// Block device limits name a path: its numbers are looked up at the start.
+	BlkioWeightDevice                      []DeviceRate
+	ReadBps, WriteBps, ReadIOPS, WriteIOPS []DeviceRate
+	// Require makes it an error that a limit cannot be kept here, instead of a warning.
+	Require      bool
+	OOMScoreAdj  *int
+	Ulimits      []specs.POSIXRlimit
+	Sysctls      map[string]string
 	CgroupParent string
-	// Require makes a limit that cannot be kept here an error instead of a warning.
-	Require bool
 }
 
-// The words for namespaces that several fields of Isolation know. "" is a namespace of the container's own.
-const (
-	NamespaceHost    = "host"
-	NamespacePrivate = "private"
-)
-
-// Isolation is what stands between the program and the host.
-type Isolation struct {
-	// Privileged gives all capabilities and devices and takes seccomp, masks and read-only paths away.
-	Privileged bool
-	// CapAdd and CapDrop are names as ParseCap gives them, applied by Capabilities.
-	CapAdd, CapDrop []string
-	// Security is the sum of --security-opt.
-	Security SecurityOpts
-	// Sysctls belong to the container's namespaces, as ParseSysctl makes sure.
-	Sysctls map[string]string
-	// PID, UTS and Cgroup are "", "private" or "host". IPC also knows "none" (no /dev/shm) and "shareable".
-	PID, UTS, Cgroup, IPC string
-	// Userns is "" (hull chooses) or what ParseUserns returns.
+// IsolationConfig is about what the container is kept from.
+type IsolationConfig struct {
+	CapAdd, CapDrop []string // "CAP_CHOWN" or "ALL"
+	Privileged      bool
+	Security        SecurityOpts
+	// PID, IPC, UTS and Cgroupns are "" for one of its own, or "host"; IPC also "private", "shareable" and "none".
+	PID, IPC, UTS, Cgroupns string
+	// Userns is as ParseUserns gives it.
 	Userns string
+}
+
+// LifetimeConfig is about the end.
+type LifetimeConfig struct {
+	Remove bool // with everything it wrote, once it has ended
+	// StopSignal is a name or number, "" for the image's or SIGTERM. StopTimeout in seconds, nil for 10, negative for ever.
+	StopSignal  string
+	StopTimeout *int
+	// Timeout is the longest the program may run, 0 for ever.
+	Timeout time.Duration
+	// NoSigProxy keeps signals to hull from the program.
+	NoSigProxy bool
+	// CIDFile is a path that the id is written to; it must not exist. PIDFile gets the program's pid on the host.
+	CIDFile, PIDFile string
+	// DetachKeys and Restart are kept for detached containers.
+	DetachKeys string
+	Restart    RestartPolicy
 }
