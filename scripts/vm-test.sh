@@ -1,0 +1,94 @@
+#!/bin/sh
+# Runs tests in a QEMU guest without hardware virtualisation, on Debian's cloud kernel: cgroup v2 alone, and an ordinary
+# user with a delegated subtree. P chooses the packages, RUN the tests, EVENTS a file for the outcomes (testrun -merge).
+# The kernel package is fetched once and kept below ~/.cache/hull; nothing is installed.
+set -eu
+cd "$(dirname "$0")/.."
+packages=${P:-./cgroups ./ns/... ./run .}
+limit=${VM_SECONDS:-300}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/hull/vm
+for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils; do
+	PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null || missing="${missing-} ${tool#*:}"
+done
+[ -z "${missing-}" ] || { echo "vm-test: not run, this machine lacks:$missing" >&2; exit 1; }
+PATH=$PATH:/sbin:/usr/sbin
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/hull-vm-XXXXXX")
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
+
+# The kernel that linux-image-cloud-amd64 depends on, unpacked.
+kernel() {
+	name=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" {print $2; exit}')
+	[ -n "$name" ] || { echo 'vm-test: apt knows no linux-image-cloud-amd64 (apt-get update?)' >&2; exit 1; }
+	kernel=$cache/$name
+	[ ! -d "$kernel" ] || return 0
+	mkdir -p "$cache" "$work/deb"
+	(cd "$work/deb" && apt-get -q download "$name")
+	dpkg -x "$work"/deb/*.deb "$work/deb/x"
+	mv "$work/deb/x" "$kernel"
+}
+
+# What the kernel needs before it can mount the disk, in the order of loading; what is built in is not in the package.
+initramfs() {
+	mkdir -p "$work/init/bin" "$work/init/dev" "$work/init/new"
+	cp "$(command -v busybox)" "$work/init/bin/busybox"
+	for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk overlay; do
+		find "$kernel/lib/modules" "$kernel/usr/lib/modules" -name "$m.ko*" -exec cp {} "$work/init/" \; 2>/dev/null || true
+		for f in "$work/init/$m".ko.?z*; do [ ! -e "$f" ] || case $f in *.xz) xz -d "$f" ;; *.gz) gzip -d "$f" ;; *.zst) zstd -qd --rm "$f" ;; esac; done
+		[ ! -e "$work/init/$m.ko" ] || echo "insmod /$m.ko" >>"$work/init/load"
+	done
+	cat >"$work/init/init" <<-'EOF'
+		#!/bin/busybox sh
+		export PATH=/bin
+		/bin/busybox --install -s /bin
+		mount -t devtmpfs dev /dev
+		. /load
+		mount -t ext4 /dev/vda /new
+		exec switch_root /new /sbin/init
+	EOF
+	chmod +x "$work/init/init"
+	(cd "$work/init" && find . | busybox cpio -o -H newc 2>/dev/null) >"$work/initramfs"
+}
+
+# A program and the libraries that it loads.
+with_libraries() {
+	command -v "$1" >/dev/null || return 0
+	for f in "$(command -v "$1")" $(ldd "$(command -v "$1")" | grep -o '/[^ ]*'); do
+		mkdir -p "$work/root$(dirname "$f")"
+		cp -L "$f" "$work/root$f"
+	done
+}
+
+disk() {
+	for d in bin sbin dev proc sys run tmp var/tmp var/lib root etc home; do mkdir -p "$work/root/$d"; done
+	for a in $(busybox --list); do ln -s busybox "$work/root/bin/$a"; done
+	cp --remove-destination "$(command -v busybox)" "$work/root/bin/busybox"
+	with_libraries newuidmap
+	with_libraries newgidmap
+	printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$work/root/etc/passwd"
+	printf 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n' >"$work/root/etc/group"
+	echo 'user:100000:65536' | tee "$work/root/etc/subuid" >"$work/root/etc/subgid"
+	: >"$work/root/etc/resolv.conf"
+	echo '127.0.0.1 localhost' >"$work/root/etc/hosts"
+	cp scripts/vm-init.sh "$work/root/sbin/init"
+	echo "${RUN-}" >"$work/root/etc/run"
+	# shellcheck disable=SC2086 # the packages are words
+	go run ./internal/testrun -stage "$work/root/stage" $packages
+	mke2fs -q -t ext4 -d "$work/root" "$work/disk" 3G >/dev/null
+}
+
+kernel
+disk
+initramfs
+: >"$work/events"
+status=0
+timeout "$limit" qemu-system-x86_64 -accel tcg -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot \
+	-kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" -append 'console=ttyS0 quiet panic=-1' \
+	-drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" \
+	-serial stdio -serial "file:$work/events" </dev/null | tr -d '\r' | tee "$work/console" || status=$?
+if ! grep -q '^vm: tests ended with 0$' "$work/console"; then
+	grep -q '^vm: tests ended' "$work/console" || echo "vm-test: the guest did not end its tests within $limit s" >&2
+	status=1
+fi
+[ -z "${EVENTS-}" ] || tr -d '\r' <"$work/events" >"$EVENTS"
+exit $status
