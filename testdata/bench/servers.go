@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+var running []*exec.Cmd // daemons, in the order of their start
+
+func (b *bench) daemons() []*exec.Cmd { return running }
+
+// daemon starts a server whose talk goes to a file named after it.
+func (b *bench) daemon(name string, argv ...string) error {
+	log, err := os.Create(filepath.Join(b.work, name+".log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	running = append(running, cmd)
+	return nil
+}
+
+// serve starts a registry on loopback whose content stays in the cache: docker-registry, or else hull's own.
+func (b *bench) serve() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	b.registry = l.Addr().String()
+	l.Close()
+	if _, err := exec.LookPath("docker-registry"); err == nil {
+		err = b.dockerRegistry()
+		if err != nil {
+			return err
+		}
+	} else if b.hull != "" {
+		if err := b.daemon("registry", b.hull, "registry", "serve", "--addr", b.registry, filepath.Join(b.cache, "hull-registry")); err != nil {
+			return err
+		}
+	} else {
+		return errors.New("start a registry: neither docker-registry nor bin/hull is there")
+	}
+	for range 100 {
+		if r, err := http.Get("http://" + b.registry + "/v2/"); err == nil {
+			r.Body.Close()
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	log, _ := os.ReadFile(filepath.Join(b.work, "registry.log"))
+	return fmt.Errorf("the registry does not answer: %s", lastLines(string(log)))
+}
+
+func (b *bench) dockerRegistry() error {
+	config := filepath.Join(b.work, "registry.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n",
+		filepath.Join(b.cache, "registry"), b.registry)
+	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
+		return err
+	}
+	return b.daemon("registry", "docker-registry", "serve", config)
+}
+
+// compileFloor builds the C program, statically.
+func (b *bench) compileFloor() error {
+	out := filepath.Join(b.work, "floor")
+	for _, cc := range []string{"gcc", "cc"} {
+		if _, err := exec.LookPath(cc); err != nil {
+			continue
+		}
+		text, err := exec.Command(cc, "-O2", "-static", "-s", "-o", out, "testdata/bench/floor/floor.c").CombinedOutput()
+		if err == nil {
+			b.floor = out
+			return nil
+		}
+		fmt.Printf("%s cannot compile floor/floor.c: %s\n", cc, lastLines(string(text)))
+	}
+	b.miss("floor: no C compiler that links statically (gcc and libc6-dev)")
+	return nil
+}
