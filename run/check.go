@@ -220,7 +220,7 @@ func checkCPU(cpu *specs.LinuxCPU) error {
 	if p := value(cpu.Period); p != 0 && (p < 1000 || p > 1_000_000) {
 		return fmt.Errorf("cpu-period %d: CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)", p)
 	}
-	if q := value(cpu.Quota); q > 0 && q < 1000 {
+	if q := value(cpu.Quota); q > 0 && q < 1000 || q < -1 {
 		return fmt.Errorf("cpu-quota %d: CPU cfs quota can not be less than 1ms (i.e. 1000)", q)
 	}
 	if err := CheckCPUSet(cpu.Cpus); err != nil {

@@ -180,3 +180,26 @@ func CheckName(name string) error {
 	}
 	return fmt.Errorf("name %q: invalid container name, only %q are allowed, two characters or more", name, "[a-zA-Z0-9][a-zA-Z0-9_.-]")
 }
+
+// ParseExpose reads --expose, PORT[-PORT][/PROTOCOL], and returns it with the protocol spelled out, tcp by default.
+func ParseExpose(s string) (string, error) {
+	ports, protocol, hasProtocol := strings.Cut(s, "/")
+	if !hasProtocol {
+		protocol = "tcp"
+	}
+	switch protocol = strings.ToLower(protocol); protocol {
+	case "tcp", "udp", "sctp":
+	default:
+		return "", fmt.Errorf("expose %q: invalid protocol %q: want tcp, udp or sctp", s, protocol)
+	}
+	first, last, isRange := strings.Cut(ports, "-")
+	if !isRange {
+		last = first
+	}
+	a, err1 := strconv.ParseUint(first, 10, 16)
+	b, err2 := strconv.ParseUint(last, 10, 16)
+	if err1 != nil || err2 != nil || a == 0 || a > b {
+		return "", fmt.Errorf("expose %q: invalid range format: want PORT or PORT-PORT", s)
+	}
+	return ports + "/" + protocol, nil
+}

@@ -1,0 +1,196 @@
+package commands
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/hullrun/hull/run"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// runWords reads the words of a run as Main would, up to the Config.
+func runWords(t *testing.T, args ...string) (*run.Config, []string, error) {
+	t.Helper()
+	w := &wishes{cwd: "/cwd", home: "/home/me"}
+	words, err := splitArgs(args, w.runFlags(), true)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, flag := range words.flags {
+		name, value, _ := strings.Cut(flag[2:], "=")
+		o := findLong(words.used, name)
+		if o.Set(value) != nil {
+			return nil, nil, o.failure()
+		}
+	}
+	c, err := w.config(words.args)
+	return c, w.warnings, err
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestRunFlags(t *testing.T) {
+	t.Setenv("DOCKER_DEFAULT_PLATFORM", "")
+	t.Setenv("HULL_TEST_SET", "here")
+	dir := t.TempDir()
+	envFile, labelFile := filepath.Join(dir, "env"), filepath.Join(dir, "labels")
+	for name, text := range map[string]string{envFile: "A=file\nB=file\nHULL_TEST_SET\n", labelFile: "l=file\nm\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct {
+		args string
+		set  func(*run.Config)
+	}{
+		{"img", func(c *run.Config) {}},
+		{"img sh -c x --rm -e", func(c *run.Config) { c.Args = []string{"sh", "-c", "x", "--rm", "-e"} }},
+		{"-it --rm --name web --init img", func(c *run.Config) {
+			c.Process.Interactive, c.Process.TTY, c.Process.Init, c.Lifetime.Remove, c.Name = true, true, true, true, "web"
+		}},
+		{"--env-file " + envFile + " -e A=1,2 -e NOTSET_HERE -eHULL_TEST_SET img", func(c *run.Config) {
+			c.Process.Env = []string{"A=file", "B=file", "HULL_TEST_SET=here", "A=1,2", "NOTSET_HERE", "HULL_TEST_SET=here"}
+		}},
+		{"--label-file " + labelFile + " -l l=flag -l k=a=b img", func(c *run.Config) {
+			c.Labels = map[string]string{"l": "flag", "m": "", "k": "a=b"}
+		}},
+		{"--entrypoint sh img x", func(c *run.Config) { c.Process.Entrypoint, c.Args = &[]string{"sh"}, []string{"x"} }},
+		{"--entrypoint= img", func(c *run.Config) { c.Process.Entrypoint = &[]string{} }},
+		{"-w /w -u 1:2 --group-add wheel --umask 077 img", func(c *run.Config) {
+			c.Process.Workdir, c.Process.User, c.Process.GroupAdd, c.Process.Umask = "/w", "1:2", []string{"wheel"}, "077"
+		}},
+		{"-v ./a:/a:ro --tmpfs /t --mount type=bind,src=/b,dst=/b img", func(c *run.Config) {
+			c.Files.Mounts = []run.MountSpec{
+				{Type: "bind", Source: "/cwd/a", Target: "/a", ReadOnly: true, CreateSource: true},
+				{Type: "tmpfs", Target: "/t", Options: []string{"nosuid", "nodev", "noexec"}},
+				{Type: "bind", Source: "/b", Target: "/b"},
+			}
+		}},
+		{"-m 64m --pids-limit 10 --cpus 0.5 --cpu-shares 5 --cpuset-cpus 0-1 --blkio-weight 500 img", func(c *run.Config) {
+			c.Limits.NanoCPUs = 5e8
+			c.Limits.Resources = specs.LinuxResources{
+				Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(128 << 20))},
+				CPU: &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Shares: ptr(uint64(5)), Cpus: "0-1"},
+				Pids: &specs.LinuxPids{Limit: ptr(int64(10))}, BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(500))},
+			}
+		}},
+		{"-m 0 --pids-limit -1 --cpus 0 --cpu-quota -1 --memory-swap 0 --memory-swappiness -1 img", func(c *run.Config) {}},
+		{"-m 1g --memory-swap -1 img", func(c *run.Config) {
+			c.Limits.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(1 << 30)), Swap: ptr(int64(-1))}
+		}},
+		{"--ulimit nofile=1 --ulimit core=0 --ulimit nofile=5:6 --oom-score-adj -5 --require-limits img", func(c *run.Config) {
+			c.Limits.Ulimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 6}, {Type: "RLIMIT_CORE"}}
+			c.Limits.OOMScoreAdj, c.Limits.Require = ptr(-5), true
+		}},
+		{"--cap-drop all --cap-add net_raw --security-opt no-new-privileges --sysctl net.x=1 --pid host --userns keep-id img", func(c *run.Config) {
+			c.Isolation.CapDrop, c.Isolation.CapAdd = []string{"ALL"}, []string{"CAP_NET_RAW"}
+			c.Isolation.Security.NoNewPrivileges, c.Isolation.PID, c.Isolation.Userns = true, "host", "keep-id"
+			c.Limits.Sysctls = map[string]string{"net.x": "1"}
+		}},
+		{"--net none --network name=none -h me --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-opt ndots:1 --expose 80 img", func(c *run.Config) {
+			c.Network = run.NetworkConfig{Mode: "none", Hostname: "me", AddHost: []run.HostEntry{{Name: "a", IP: "1.2.3.4"}},
+				DNS: []string{"1.1.1.1"}, DNSOptions: []string{"ndots:1"}, Expose: []string{"80/tcp"}}
+		}},
+		{"--stop-signal 9 --stop-timeout -1 --timeout 5 --sig-proxy=false --restart no -d=false img", func(c *run.Config) {
+			c.Lifetime = run.LifetimeConfig{StopSignal: "9", StopTimeout: ptr(-1), Timeout: 5 * time.Second, NoSigProxy: true}
+		}},
+		{"--platform linux/arm64 --pull never -q img", func(c *run.Config) { c.Platform, c.Pull, c.Quiet = "linux/arm64", "never", true }},
+		{"--arch arm --variant v7 img", func(c *run.Config) { c.Platform = "linux/arm/v7" }},
+		{"--device /dev/fuse:r --shm-size 1m --read-only --privileged img", func(c *run.Config) {
+			c.Files.Devices = []run.Device{{Source: "/dev/fuse", Target: "/dev/fuse", Permissions: "r"}}
+			c.Files.ShmSize, c.Files.ReadOnly, c.Isolation.Privileged = 1<<20, true, true
+		}},
+		{"--device-read-bps /dev/sda:1m --blkio-weight-device /dev/sda:10 img", func(c *run.Config) {
+			c.Limits.ReadBps = []run.DeviceRate{{Path: "/dev/sda", Rate: 1 << 20}}
+			c.Limits.BlkioWeightDevice = []run.DeviceRate{{Path: "/dev/sda", Rate: 10}}
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.args, func(t *testing.T) {
+			got, warnings, err := runWords(t, strings.Fields(test.args)...)
+			if err != nil || len(warnings) > 0 {
+				t.Fatal(err, warnings)
+			}
+			want := run.Config{Image: "img", Args: []string{}}
+			test.set(&want)
+			if diff := cmp.Diff(&want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRunFlagsRefuse(t *testing.T) {
+	tests := []struct{ args, err string }{
+		{"--bogus img", "unknown flag: --bogus"},
+		{"-d img", "--detach: comes with detached containers; today"},
+		{"-itd img", "--detach: comes with"},
+		{"-p 80:80 img", `--publish "80:80": comes with networks of hull's own; today there are --network none and --network host`},
+		{"-P img", "--publish-all: comes with"},
+		{"--network web img", `--network "web": comes with`},
+		{"--network none --network host img", "conflicting options"},
+		{"--restart always img", `--restart "always": comes with detached`},
+		{"--rm --restart always img", "cannot specify both --restart and --rm"},
+		{"--restart sometimes img", "invalid restart policy"},
+		{"--health-cmd x img", "health checks"},
+		{"--volumes-from x img", "not known yet"},
+		{"--gpus all img", "not known yet"},
+		{"-e =x img", "invalid environment variable"},
+		{"--env-file /nonexistent/f img", "no such file or directory"},
+		{"-l =x img", "empty name"},
+		{"-m 5m img", "Minimum memory limit allowed is 6MB"},
+		{"-m lots img", `--memory "lots": invalid size`},
+		{"--memory-swap x img", `--memory-swap "x": invalid size`},
+		{"--shm-size x img", `--shm-size "x": invalid size`},
+		{"--cpus 1 --cpu-quota 100000 img", "conflicting options"},
+		{"--cpus x img", `cpus "x": want`},
+		{"--cpu-shares -1 img", `--cpu-shares "-1": want a whole number`},
+		{"--oom-score-adj x img", `--oom-score-adj "x": want a whole number`},
+		{"--stop-timeout x img", `--stop-timeout "x": want a whole number`},
+		{"--timeout x img", `--timeout "x": want seconds`},
+		{"--init=x img", `--init "x": want true or false`},
+		{"-w w img", "it needs to be an absolute path"},
+		{"--pull maybe img", "invalid pull option"},
+		{"--cap-add bogus img", "invalid capability"},
+		{"--security-opt bogus img", "invalid --security-opt"},
+		{"--sysctl kernel.panic=1 img", "is not allowed"},
+		{"-v a:b:c:d img", `volume "a:b:c:d": too many colons`},
+		{"-v /a:/x --tmpfs /x img", "Duplicate mount point: /x"},
+		{"--mount type=bind,dst=/x img", "source is required"},
+		{"--pid container:x img", "invalid mode"},
+		{"--platform linux/arm64 --arch arm img", "conflicting options"},
+		{"--os linux img", "--arch: needed"},
+		{"--stop-signal BOGUS img", "Invalid signal"},
+		{"--name a img", "invalid container name"},
+		{"--ulimit x img", "ulimit"},
+		{"--attach log img", "want stdin, stdout or stderr"},
+	}
+	for _, test := range tests {
+		if _, _, err := runWords(t, strings.Fields(test.args)...); err == nil || !strings.Contains(err.Error(), test.err) {
+			t.Errorf("run %s: %v, want %q", test.args, err, test.err)
+		}
+	}
+}
+
+func TestRunFlagsWarn(t *testing.T) {
+	for args, want := range map[string]string{
+		"--runtime runc img":                 "--runtime: ignored",
+		"--isolation default img":            "",
+		"--no-healthcheck img":               "",
+		"--volume-driver local img":          "",
+		"--disable-content-trust=false img":  "",
+		"-v /a:/b:r0 img":                    `option "r0": ignored`,
+		"-p 80:80 --network host img":        "published ports are discarded",
+		"--log-driver none --log-opt a img":  "--log-opt: ignored",
+		"--detach-keys ctrl-a --net=none im": "--detach-keys: ignored",
+	} {
+		_, warnings, err := runWords(t, strings.Fields(args)...)
+		if got := strings.Join(warnings, "\n"); err != nil || want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("run %s: %q, %v, want %q", args, got, err, want)
+		}
+	}
+}

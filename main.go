@@ -1,0 +1,19 @@
+// Command hull runs containers: one program, with nothing else installed.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/hullrun/hull/commands"
+)
+
+// version is what the Makefile stamps the binary with.
+var version string
+
+func main() {
+	// A hull that was started to continue the birth of a container never gets here: see package ns/early, whose init
+	// acts before the packages imported above are initialised.
+	commands.Version = version
+	os.Exit(commands.Main(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
