@@ -27,7 +27,6 @@ type bench struct {
 	work     string // folder for this run, removed at its end
 	cache    string // folder that stays
 	floor    string // the compiled C program, empty if there is none
-	lower    string // the root file system that everybody starts in, unpacked
 	registry string // HOST:PORT on loopback
 	docker   string // the daemon's socket, empty if there is none
 	people   []person
