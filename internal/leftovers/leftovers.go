@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -148,15 +149,12 @@ func Wait(before Snapshot, patience time.Duration, dirs ...string) ([]string, er
 // Processes lists the living processes below pid, with their command lines. Where pid is a child subreaper (prctl(2)),
 // these are also the ones that have put themselves into the background.
 func Processes(pid int) ([]string, error) {
-	parents, err := parents()
+	pids, err := descendants(pid)
 	if err != nil {
 		return nil, err
 	}
 	var left []string
-	for p := range parents {
-		if !below(parents, p, pid) {
-			continue
-		}
+	for _, p := range pids {
 		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p))
 		if err != nil || len(cmdline) == 0 { // ended meanwhile, or a zombie
 			continue
@@ -166,6 +164,38 @@ func Processes(pid int) ([]string, error) {
 	}
 	slices.Sort(left)
 	return left, nil
+}
+
+// Kill ends all processes below this one, and returns when they are gone. Call it when no child is waited for any more.
+func Kill() error {
+	pids, err := descendants(os.Getpid())
+	if err != nil {
+		return err
+	}
+	for _, p := range pids {
+		if err := syscall.Kill(p, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			return fmt.Errorf("kill %d: %w", p, err)
+		}
+	}
+	for {
+		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && err != syscall.EINTR {
+			return nil // no child is left
+		}
+	}
+}
+
+func descendants(pid int) ([]int, error) {
+	parents, err := parents()
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for p := range parents {
+		if below(parents, p, pid) {
+			pids = append(pids, p)
+		}
+	}
+	return pids, nil
 }
 
 func below(parents map[int]int, p, ancestor int) bool {

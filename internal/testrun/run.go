@@ -20,6 +20,7 @@ type runner struct {
 	dir, staged string // this run's own folder; where the tests are
 	suites      []suite
 	results     results
+	undo        []func() // what is to be taken back at the end, last first
 }
 
 // who is an account that tests run as.
@@ -55,6 +56,11 @@ func (r *runner) all() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	defer func() {
+		for i := len(r.undo) - 1; i >= 0; i-- {
+			r.undo[i]()
+		}
+	}()
 	if err := r.everybody(); err != nil {
 		return false, err
 	}
@@ -63,6 +69,9 @@ func (r *runner) all() (bool, error) {
 		return false, err
 	}
 	r.results.add(nothingLeft(left))
+	if err := leftovers.Kill(); err != nil {
+		return false, err
+	}
 	r.results.print(os.Stdout)
 	if r.events != "" {
 		err = r.results.save(r.events)
@@ -97,12 +106,12 @@ func (r *runner) everybody() error {
 		return err
 	}
 	r.runAs(who{name: "root", home: home, env: os.Environ()})
-	user, done, err := r.ordinary()
+	user, removeGroup, err := r.ordinary()
 	if err != nil {
 		return err
 	}
-	defer done()
 	r.runAs(user)
+	removeGroup()
 	return nil
 }
 

@@ -14,15 +14,14 @@ import (
 const spareUID = 64321 // where no account can be made: a number that no distribution gives away
 
 // ordinary makes the ordinary user: an account with subordinate ids where useradd does so, or else a bare number. The
-// function that it returns takes everything back.
+// function that it returns removes the user's cgroup; the account goes when all is over.
 func (r *runner) ordinary() (who, func(), error) {
-	uid, undo, err := r.account()
+	uid, err := r.account()
 	if err != nil {
 		return who{}, nil, err
 	}
 	home, err := r.home("home", uid)
 	if err != nil {
-		undo()
 		return who{}, nil, err
 	}
 	w := who{name: "an ordinary user", home: home, cred: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
@@ -32,14 +31,14 @@ func (r *runner) ordinary() (who, func(), error) {
 		fmt.Println("No cgroup for the ordinary user:", err)
 	}
 	w.started = join
-	return w, func() { removeGroup(); undo() }, nil
+	return w, removeGroup, nil
 }
 
 func (r *runner) name() string { return fmt.Sprintf("hulltest%d", os.Getpid()) }
 
-func (r *runner) account() (int, func(), error) {
+func (r *runner) account() (int, error) {
 	if r.uid != 0 {
-		return r.uid, func() {}, nil
+		return r.uid, nil
 	}
 	name := r.name()
 	out, err := exec.Command("useradd", "--no-create-home", "--home-dir", filepath.Join(r.dir, "home"), "--user-group",
@@ -47,20 +46,18 @@ func (r *runner) account() (int, func(), error) {
 	if err != nil {
 		fmt.Printf("No account for the ordinary user, so it is the bare number %d, without subordinate ids: %v %s\n",
 			spareUID, err, bytes.TrimSpace(out))
-		return spareUID, func() {}, nil
+		return spareUID, nil
 	}
-	undo := func() {
+	r.undo = append(r.undo, func() {
 		if out, err := exec.Command("userdel", name).CombinedOutput(); err != nil {
 			fmt.Printf("userdel %s: %v %s\n", name, err, out)
 		}
-	}
+	})
 	out, err = exec.Command("id", "-u", name).Output()
 	if err != nil {
-		undo()
-		return 0, nil, fmt.Errorf("id -u %s: %w", name, err)
+		return 0, fmt.Errorf("id -u %s: %w", name, err)
 	}
-	uid, err := strconv.Atoi(strings.TrimSpace(string(out)))
-	return uid, undo, err
+	return strconv.Atoi(strings.TrimSpace(string(out)))
 }
 
 // delegate makes a cgroup v2 subtree that belongs to uid, as systemd's user manager does for those who log in, and
