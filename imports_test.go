@@ -33,7 +33,7 @@ func imports(t *testing.T, template string, packages ...string) []string {
 		}
 		t.Fatalf("go list: %s", exit.Stderr)
 	} else if err != nil {
-		t.Skip("needs the go command: ", err)
+		t.Skipf("needs the go command: %v", err)
 	}
 	return strings.Fields(string(out))
 }

@@ -64,7 +64,7 @@ func TestMount(t *testing.T) {
 	dir := t.TempDir()
 	before := take(t, dir)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
-		t.Skip("needs the right to mount: ", err)
+		t.Skipf("needs the right to mount: %v", err)
 	}
 	left := wait(t, before, dir)
 	if err := unix.Unmount(dir, 0); err != nil {
@@ -86,7 +86,7 @@ func TestCgroup(t *testing.T) {
 	dir := filepath.Join(parent, "hull-leftovers-test")
 	before := take(t, "/nonexistent")
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Skip("needs the right to make a cgroup: ", err)
+		t.Skipf("needs the right to make a cgroup: %v", err)
 	}
 	left := wait(t, before, "/nonexistent")
 	if err := os.Remove(dir); err != nil {
