@@ -166,7 +166,7 @@ func Processes(pid int) ([]string, error) {
 	return left, nil
 }
 
-// Kill ends all processes below this one, and returns when they are gone. Call it when no child is waited for any more.
+// Kill tells all processes below this one to end at once.
 func Kill() error {
 	pids, err := descendants(os.Getpid())
 	if err != nil {
@@ -177,9 +177,14 @@ func Kill() error {
 			return fmt.Errorf("kill %d: %w", p, err)
 		}
 	}
+	return nil
+}
+
+// Reap returns when this process has no child left. Call it when nobody else waits for one.
+func Reap() {
 	for {
 		if _, err := syscall.Wait4(-1, nil, 0, nil); err != nil && err != syscall.EINTR {
-			return nil // no child is left
+			return // no child is left
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -103,6 +104,11 @@ func (o *options) enter(dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	// The inner process gets a terminal's signals too, and takes care of all but the folder, which is left to us.
+	signal.Ignore(os.Interrupt)
+	pass := make(chan os.Signal, 1)
+	signal.Notify(pass, syscall.SIGTERM)
+	go func() { _ = cmd.Process.Signal(<-pass) }()
 	err = cmd.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && asExit(err, &exit) {
 		return false, nil // it has said why
@@ -132,6 +138,7 @@ func (o *options) inside(dir string, args []string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	r.stopOn(os.Interrupt, syscall.SIGTERM)
 	return r.all()
 }
 

@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +22,7 @@ type runner struct {
 	dir, staged string // this run's own folder; where the tests are
 	suites      []suite
 	results     results
+	stopped     atomic.Bool
 	undo        []func() // what is to be taken back at the end, last first
 }
 
@@ -72,11 +75,25 @@ func (r *runner) all() (bool, error) {
 	if err := leftovers.Kill(); err != nil {
 		return false, err
 	}
+	leftovers.Reap()
 	r.results.print(os.Stdout)
 	if r.events != "" {
 		err = r.results.save(r.events)
 	}
-	return r.results.good(), err
+	return r.results.good() && !r.stopped.Load(), err
+}
+
+// stopOn ends the tests that run when a signal arrives, and lets no other begin; then all goes on to the summary, and
+// what was made is taken back.
+func (r *runner) stopOn(signals ...os.Signal) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, signals...)
+	go func() {
+		s := <-c
+		r.stopped.Store(true)
+		fmt.Println("stopped:", s)
+		_ = leftovers.Kill()
+	}()
 }
 
 // nothingLeft is the last test.
@@ -132,6 +149,9 @@ func (r *runner) home(name string, uid int) (string, error) {
 func (r *runner) runAs(w who) {
 	fmt.Printf("\n== as %s\n", w.name)
 	for _, s := range r.suites {
+		if r.stopped.Load() {
+			return
+		}
 		begin := time.Now()
 		if s.Binary == "" {
 			r.results.add(outcome{Package: s.Package, As: w.name, Status: fail, Output: s.Output})

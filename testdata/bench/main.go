@@ -109,9 +109,7 @@ func (b *bench) prepare() error {
 	if b.hull, err = filepath.Abs("bin/hull"); err != nil {
 		return err
 	}
-	if b.work, err = os.MkdirTemp("/var/tmp", "hull-bench-"); err != nil {
-		return err
-	}
+	b.work = os.Getenv(workEnv)
 	if err := os.Chmod(b.work, 0o755); err != nil {
 		return err
 	}

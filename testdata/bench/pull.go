@@ -61,7 +61,7 @@ func (b *bench) hullPull(p person, image string) contestant {
 	}
 	store := func(i int) string { return fmt.Sprintf("%s/hull-%d", p.home, i) }
 	c.argv = func(i int) []string { return []string{b.hull, "--root", store(i), "pull", "-q", image} }
-	c.after = func(i int) { b.remove(store(i)) }
+	c.after = func(i int) { remove(store(i)) }
 	return c
 }
 
@@ -73,7 +73,7 @@ func (b *bench) podmanPull(p person, image string, _ v1.Image) (contestant, erro
 	store := func(i int) string { return fmt.Sprintf("%s/podman-%d", p.home, i) }
 	c.argv = func(i int) []string { return append(b.podman(store(i))[3:], "pull", "-q", image) }
 	c.env = append(c.env, b.podman("")[1:3]...)
-	c.after = func(i int) { b.remove(store(i)) }
+	c.after = func(i int) { remove(store(i)) }
 	return c, b.podmanSettings()
 }
 
@@ -111,7 +111,7 @@ func (b *bench) tarPull(p person, image string, img v1.Image) (contestant, error
 	}
 	dir := filepath.Join(p.home, "by-hand")
 	c.before = func(int) { _ = b.as(p, "mkdir", dir) }
-	c.after = func(int) { b.remove(dir) }
+	c.after = func(int) { remove(dir) }
 	c.argv = fixed("sh", "-c", "cd '"+dir+"' && "+script.String()+"wait")
 	return c, nil
 }

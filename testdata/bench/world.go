@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -14,12 +15,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const stageEnv = "HULL_BENCH_STAGE"
+const (
+	stageEnv = "HULL_BENCH_STAGE"
+	workEnv  = "HULL_BENCH_WORK" // folder of this run
+)
 
-// outside, as root, runs this program again as process 1 of new namespaces, and afterwards removes the cgroups that
-// peers leave and says if anything else stayed. It returns at once in a stage that is further inside.
+// outside runs this program again, as root as process 1 of new namespaces, and afterwards removes the run's folder and
+// the cgroups that peers leave, and says if anything else stayed. It returns at once in a stage that is further inside.
 func outside() error {
-	if os.Getuid() != 0 || os.Getenv(stageEnv) != "" {
+	if os.Getenv(stageEnv) != "" {
 		return nil
 	}
 	// Below /tmp, /run and /dev/shm the bench has file systems of its own, see privateWorld.
@@ -28,9 +32,17 @@ func outside() error {
 	if err != nil {
 		return err
 	}
-	cmd := again("1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
-	err = cmd.Run()
+	work, err := os.MkdirTemp("/var/tmp", "hull-bench-")
+	if err != nil {
+		return err
+	}
+	cmd := again("2", work)
+	if os.Getuid() == 0 {
+		cmd = again("1", work)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET}
+	}
+	err = runToTheEnd(cmd)
+	remove(work)
 	removeGroups(before)
 	left, lerr := leftovers.Wait(before, 5*time.Second, places...)
 	for _, l := range left {
@@ -41,6 +53,20 @@ func outside() error {
 	}
 	os.Exit(0)
 	return nil
+}
+
+// runToTheEnd passes a signal on instead of dying of it, so that what follows is done.
+func runToTheEnd(cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		_ = cmd.Process.Kill() // process 1: all others of its namespace end with it
+	}()
+	return cmd.Wait()
 }
 
 // removeGroups removes the cgroups that peers keep for their next container.
@@ -58,9 +84,9 @@ func removeGroups(before leftovers.Snapshot) {
 	}
 }
 
-func again(stage string) *exec.Cmd {
+func again(stage, work string) *exec.Cmd {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), stageEnv+"="+stage)
+	cmd.Env = append(os.Environ(), stageEnv+"="+stage, workEnv+"="+work)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd
 }
@@ -71,7 +97,7 @@ func inside() bool {
 	if os.Getenv(stageEnv) != "1" {
 		return true
 	}
-	cmd := again("2")
+	cmd := again("2", os.Getenv(workEnv))
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -199,7 +225,7 @@ func (b *bench) cover(path, content string) error {
 	return nil
 }
 
-// close ends the daemons and removes the run's folder.
+// close ends the daemons.
 func (b *bench) close() {
 	for i := len(b.daemons()) - 1; i >= 0; i-- {
 		d := b.daemons()[i]
@@ -208,15 +234,11 @@ func (b *bench) close() {
 		_ = d.Wait()
 		done.Stop()
 	}
-	b.remove(b.work)
 }
 
 // remove deletes a folder with all that contestants have put there: mounts, read-only folders, files that belong to
 // subordinate ids. An ordinary user lacks the right to the last, so podman does it, which can become them.
-func (b *bench) remove(dir string) {
-	if dir == "" {
-		return
-	}
+func remove(dir string) {
 	if os.Getuid() != 0 {
 		_ = exec.Command("podman", "unshare", "rm", "-rf", dir).Run()
 	}
