@@ -38,7 +38,10 @@ cp bin/hull "$hull" # the checkout may belong to root alone
 account=
 registry=
 finish() {
-	[ -z "$registry" ] || kill "$registry" 2>/dev/null || true
+	if [ -n "$registry" ]; then
+		kill "$registry" 2>/dev/null || true
+		wait "$registry" 2>/dev/null || true
+	fi
 	[ -z "$account" ] || userdel "$account" || true
 	# What subordinate ids own is removed by hull, which can become them; the rest by us.
 	rm -rf "$work" || true
@@ -87,4 +90,4 @@ else
 	say 'As an ordinary user (root'"'"'s part is not shown: this is not root)'
 	session "$work/hull" "$image"
 fi
-say 'Done; nothing was left behind.'
+say 'Done. The registry ends and the temporary folder goes away now.'

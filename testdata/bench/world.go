@@ -185,8 +185,8 @@ func (b *bench) privateWorld() error {
 			return fmt.Errorf("mount %s: %w", m.dir, err)
 		}
 	}
-	if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		return fmt.Errorf("ip link set lo up: %w: %s", err, out)
+	if err := loopbackUp(); err != nil {
+		return err
 	}
 	// crun refuses a hybrid cgroup tree whose v2 side has a controller, so it shall see none.
 	if _, err := os.Stat("/sys/fs/cgroup/unified/cgroup.controllers"); err == nil {
@@ -211,6 +211,20 @@ func (b *bench) privateWorld() error {
 		}
 	}
 	return nil
+}
+
+func loopbackUp() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	lo, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	lo.SetUint16(unix.IFF_UP)
+	return os.NewSyscallError("bring up lo", unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo))
 }
 
 // cover puts a file with the given content over path.
