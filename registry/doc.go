@@ -11,5 +11,7 @@
 //     before io.EOF, for example at the end of a tar, has not verified the layer.
 //   - The diff ID is the sink's to check, because only the sink sees the uncompressed bytes.
 //
+// The hash is computed in Read, so a sink that decompresses in another goroutine than it reads overlaps the two.
+//
 // Nothing is kept on disk here. Layers are streamed: a blob costs one connection and a buffer of 256 KiB.
 package registry

@@ -61,7 +61,6 @@ func explain(err error) error {
 		case code == http.StatusTooManyRequests, code >= 500:
 			return &problem{ErrUnavailable, err}
 		}
-		return err
 	}
 	var ue *url.Error
 	var ne net.Error

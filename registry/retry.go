@@ -77,7 +77,7 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	for n := 1; ; n++ {
 		resp, err := t.once(req)
-		cause, asked := temporary(resp, err)
+		asked, cause := temporary(resp, err)
 		if cause == nil || n >= t.policy.attempts || asked > t.policy.longest || req.Context().Err() != nil {
 			return resp, err
 		}
@@ -166,23 +166,23 @@ func (b *guardedBody) Close() error {
 
 // temporary gives the reason to try again, nil where there is none, and the wait that the registry asks for, 0 where it
 // does not ask.
-func temporary(resp *http.Response, err error) (cause error, asked time.Duration) {
+func temporary(resp *http.Response, err error) (asked time.Duration, cause error) {
 	if err != nil {
 		if retryable(err) {
-			return err, 0
+			return 0, err
 		}
-		return nil, 0
+		return 0, nil
 	}
 	switch code := resp.StatusCode; code {
 	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
-		return nil, 0
+		return 0, nil
 	case http.StatusRequestTimeout, http.StatusTooManyRequests:
 	default:
 		if code < 500 {
-			return nil, 0
+			return 0, nil
 		}
 	}
-	return errors.New(resp.Status), retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	return retryAfter(resp.Header.Get("Retry-After"), time.Now()), errors.New(resp.Status)
 }
 
 // retryAfter reads the header of RFC 9110, 10.2.3: seconds or a date. What it cannot read, and what is past, is 0.

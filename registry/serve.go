@@ -13,8 +13,9 @@ import (
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
 )
 
-// serveGrace is how long requests under way may take to end when a served registry is told to stop.
-const serveGrace = 3 * time.Second
+// serveGrace is how long requests under way may take to end when a served registry is told to stop. A connection that a
+// client opened in advance counts as one.
+const serveGrace = time.Second
 
 // Serve runs a registry on l until ctx ends, and then returns nil. It is go-containerregistry's, which speaks the
 // distribution API to hull, docker, podman, skopeo and crane. It asks nobody for a login, so l should be a loopback
@@ -76,7 +77,8 @@ func newServer(dir string) (http.Handler, error) {
 func checkNames(inner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r, ok := parseRoute(req.URL.Path)
-		if ok && (checkPath(r.repo) != nil || r.kind == "manifests" && checkTag(r.last) != nil && checkDigest(r.last) != nil) {
+		// "CONNECT host" and "OPTIONS *" have no path, at which the library panics.
+		if !strings.HasPrefix(req.URL.Path, "/") || ok && (checkPath(r.repo) != nil || r.kind == "manifests" && checkTag(r.last) != nil && checkDigest(r.last) != nil) {
 			http.Error(w, `{"errors":[{"code":"NAME_INVALID","message":"no valid repository, tag or digest"}]}`, http.StatusBadRequest)
 			return
 		}
