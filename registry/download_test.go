@@ -214,6 +214,52 @@ func TestDownloadGivesUp(t *testing.T) {
 	}
 }
 
+// TestManifestSurvives breaks a manifest in the middle; one that never ends well is an unavailable registry.
+func TestManifestSurvives(t *testing.T) {
+	reg := newRegistry(t)
+	img := makeImage(t, hostHere(), 10)
+	img.put(t, reg, "x", "v1")
+	var n, bad atomic.Int32
+	bad.Store(2)
+	reg.guard(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/manifests/") || n.Add(1) > bad.Load() {
+			return false
+		}
+		w.Header().Set("Content-Length", "500")
+		w.Write([]byte(`{"schemaVersion":`))
+		w.(http.Flusher).Flush()
+		reset(w)
+		return true
+	})
+	got, err := pulled(t.Context(), newTestClient(t, Options{}), reg.ref(t, "x:v1"))
+	if err != nil || n.Load() != 3 {
+		t.Fatalf("after %d requests: %v", n.Load(), err)
+	}
+	checkLayers(t, got, img)
+	bad.Store(1000)
+	if _, err := pulled(t.Context(), newTestClient(t, Options{}), reg.ref(t, "x:v1")); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "broke off") {
+		t.Errorf("always broken: %v", err)
+	}
+}
+
+// TestSecretAddress has the registry redirect to a storage that is down, by an address that is a secret.
+func TestSecretAddress(t *testing.T) {
+	reg := newRegistry(t)
+	img := makeImage(t, hostHere(), 10)
+	img.put(t, reg, "x", "v1")
+	reg.guard(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		http.Redirect(w, r, "http://127.0.0.1:1/blob?signature=geheim", http.StatusTemporaryRedirect)
+		return true
+	})
+	_, err := pulled(t.Context(), newTestClient(t, Options{}), reg.ref(t, "x:v1"))
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "127.0.0.1:1/blob") || strings.Contains(err.Error(), "geheim") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // TestStall has a registry go silent: before the answer, and in the middle of a body. Each silence costs one limit, and
 // the download goes on.
 func TestStall(t *testing.T) {

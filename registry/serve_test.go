@@ -175,6 +175,11 @@ func TestServeUploads(t *testing.T) {
 			t.Errorf("%s: %d bytes", r, len(got))
 		}
 	}
+	small := describe("", content[:10]).Digest.String()
+	request(t, http.MethodPost, host, "/v2/a/b/blobs/uploads/?digest="+small, content[:10], http.StatusCreated)
+	request(t, http.MethodHead, host, "/v2/a/b/blobs/"+small, nil, http.StatusOK)
+	request(t, http.MethodDelete, host, "/v2/a/b/blobs/"+small, nil, http.StatusAccepted)
+	request(t, http.MethodHead, host, "/v2/a/b/blobs/"+small, nil, http.StatusNotFound)
 	at = begin()
 	request(t, http.MethodPatch, host, at, content[:10], http.StatusAccepted)
 	request(t, http.MethodPut, host, at+"?digest="+digest, nil, http.StatusBadRequest)

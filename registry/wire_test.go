@@ -193,6 +193,9 @@ func TestPlainHTTP(t *testing.T) {
 		{host: "registry.test:5000", opt: Options{PlainHTTP: []string{"registry.test"}}, ok: true},
 		{host: "10.0.0.1:5000", opt: Options{PlainHTTP: []string{"10.0.0.1:5000"}}, ok: true},
 		{host: "registry.test:5000", opt: Options{PlainHTTP: []string{"registry.test:5001", "test"}}},
+		// A mirror written with http:// asks for it by that.
+		{host: "hub.test", opt: Options{Mirrors: map[string][]string{"hub.test": {"http://mirror.test:5000"}}}, ok: true},
+		{host: "hub.test", opt: Options{Mirrors: map[string][]string{"hub.test": {"mirror.test:5000"}}}},
 	} {
 		c := newTestClient(t, tt.opt)
 		c.dial = dialReg
