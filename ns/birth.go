@@ -27,50 +27,63 @@ type birth struct {
 	blob   blob
 }
 
-// recipe is the birth in its order. Each step says why it stands where it does.
-var recipe = [...]func(*birth) error{
-	// Nothing that follows is allowed before the ids are there.
-	(*birth).becomeRoot,
-	// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids clears it.
-	(*birth).dieWithParent,
-	// While the host is still in sight: what comes from it is taken as descriptors, so that no path of the host is
-	// looked up once the container has a say in what a path means.
-	(*birth).takeBinds,
-	// Nothing mounted below travels to the host. After takeBinds: a volume may want to stay in touch with the host.
-	(*birth).cutPropagation,
-	(*birth).joinNamespaces,
-	(*birth).mountRoot,
-	// From here / is the container's, so links in the image lead nowhere else. The old root stays stacked below the
-	// working directory for a while, because the kernel mounts a fresh proc or sysfs only where one is visible.
-	(*birth).pivot,
-	(*birth).mounts,
-	(*birth).devices,
-	(*birth).terminal,
-	(*birth).leaveOldRoot,
-	// After the last mount: these lie on top. sysctls before /proc/sys becomes read-only.
-	(*birth).sysctls,
-	(*birth).maskPaths,
-	(*birth).readOnlyRoot,
-	(*birth).hostname,
-	(*birth).loopback,
-	(*birth).limits,
-	// The world is ready. The parent attaches networks and cgroups now.
-	(*birth).waitForStart,
-	// After the parent has put us into our group: its place becomes the root of what we see.
-	(*birth).cgroupNamespace,
-	(*birth).session,
-	(*birth).signals,
-	(*birth).stdio,
-	// From here rights only shrink, those that others need last.
-	(*birth).dropBounding,
-	(*birth).filterAsRoot,
-	(*birth).user,
-	(*birth).capabilities,
-	(*birth).noNewPrivileges,
-	// As the user, in the container: a directory or a program that the user may not reach is an error.
-	(*birth).workdir,
-	(*birth).execute,
-}
+// recipe is a list of steps, each of which appends one or a few system calls.
+type recipe []func(*birth) error
+
+// The birth in its order. Each step says why it stands where it does.
+var (
+	prelude = recipe{
+		// Nothing that follows is allowed before the ids are there.
+		(*birth).becomeRoot,
+		// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids
+		// clears it.
+		(*birth).dieWithParent,
+	}
+	// world is left out where there is no mount namespace to build it in.
+	world = recipe{
+		// While the host is still in sight: what comes from it is taken as descriptors, so that no path of the host is
+		// looked up once the container has a say in what a path means.
+		(*birth).takeBinds,
+		// Nothing mounted below travels to the host. After takeBinds: a volume may want to stay in touch with the host.
+		(*birth).cutPropagation,
+		(*birth).joinNamespaces,
+		(*birth).mountRoot,
+		// From here / is the container's, so links in the image lead nowhere else. The old root stays stacked below the
+		// working directory for a while, because the kernel mounts a fresh proc or sysfs only where one is visible.
+		(*birth).pivot,
+		(*birth).mounts,
+		(*birth).devices,
+		(*birth).terminal,
+		(*birth).leaveOldRoot,
+		// Made by root, as in Docker, while the root file system can still be written.
+		(*birth).makeWorkdir,
+		// After the last mount: these lie on top. sysctls before /proc/sys becomes read-only.
+		(*birth).sysctls,
+		(*birth).maskPaths,
+		(*birth).readOnlyRoot,
+		(*birth).hostname,
+		(*birth).loopback,
+		(*birth).limits,
+	}
+	finale = recipe{
+		// The world is ready. The parent attaches networks and cgroups now.
+		(*birth).waitForStart,
+		// After the parent has put us into our group: its place becomes the root of what we see.
+		(*birth).cgroupNamespace,
+		(*birth).session,
+		(*birth).signals,
+		(*birth).stdio,
+		// From here rights only shrink, those that others need last.
+		(*birth).dropBounding,
+		(*birth).filterAsRoot,
+		(*birth).user,
+		(*birth).capabilities,
+		(*birth).noNewPrivileges,
+		// As the user, in the container: a directory or a program that the user may not reach is an error.
+		(*birth).workdir,
+		(*birth).execute,
+	}
+)
 
 // plan writes the program for a child whose end of the socket is the given descriptor.
 func (c *Cmd) plan(socket int) (*birth, error) {
@@ -78,10 +91,15 @@ func (c *Cmd) plan(socket int) (*birth, error) {
 	b.data = make([]byte, 8, 24<<10) // place 0 stays unused: a Store of 0 means none
 	b.calls = make([]early.Call, 0, 320)
 	b.userns = b.fresh(specs.UserNamespace)
-	for _, step := range recipe {
-		if err := step(b); err != nil {
-			b.close()
-			return nil, err
+	for _, part := range []recipe{prelude, world, finale} {
+		if &part[0] == &world[0] && !b.fresh(specs.MountNamespace) {
+			continue
+		}
+		for _, step := range part {
+			if err := step(b); err != nil {
+				b.close()
+				return nil, err
+			}
 		}
 	}
 	b.blob = b.finish(b.resume, socket)
@@ -327,12 +345,26 @@ func (b *birth) stdio() error {
 	return nil
 }
 
-// workdir enters the working directory, which is made if the image lacks it.
-func (b *birth) workdir() error {
-	dir := b.spec.Process.Cwd
-	if dir == "" {
-		dir = "/"
+// makeWorkdir makes the working directory if the image lacks it.
+func (b *birth) makeWorkdir() error {
+	dir := path.Clean("/" + b.spec.Process.Cwd)
+	if dir == "/" {
+		return nil
 	}
-	b.call("enter working directory", dir, unix.SYS_CHDIR, b.str(path.Clean(dir)))
+	mark := len(b.calls)
+	b.call("look for", dir, unix.SYS_FACCESSAT, num(unix.AT_FDCWD), b.str(dir), num(unix.F_OK))
+	b.makeTarget(dir, true)
+	(*call)(&b.calls[mark]).thenSkip(len(b.calls) - mark - 1).orGoOn()
+	// What cannot be made, on a read-only mount say, shows when it is entered.
+	for i := mark + 1; i < len(b.calls); i++ {
+		(*call)(&b.calls[i]).orGoOn()
+		b.calls[i].Errno = [3]uint16{}
+	}
+	return nil
+}
+
+func (b *birth) workdir() error {
+	dir := path.Clean("/" + b.spec.Process.Cwd)
+	b.call("enter working directory", dir, unix.SYS_CHDIR, b.str(dir))
 	return nil
 }

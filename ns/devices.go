@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -41,7 +42,18 @@ func (b *birth) ownsDev() bool {
 	return false
 }
 
-// takeDevices opens the host's device nodes, because in a user namespace nobody may make any.
+// bindsDevices says whether nodes are bound from the host instead of being made: in a user namespace nobody may make
+// any, and in a /dev mounted nodev only those that are mounts of their own open.
+func (b *birth) bindsDevices() bool {
+	for _, m := range b.spec.Mounts {
+		if m.Destination == "/dev" && slices.Contains(m.Options, "nodev") {
+			return true
+		}
+	}
+	return b.userns
+}
+
+// takeDevices opens the host's device nodes.
 func (b *birth) takeDevices() {
 	for _, d := range b.deviceList() {
 		n := node{d, b.slot()}
@@ -61,7 +73,7 @@ func (b *birth) deviceList() (list []specs.LinuxDevice) {
 
 // devices fills /dev: nodes, the links that programs expect there, and a place for the console.
 func (b *birth) devices() error {
-	if b.userns {
+	if b.bindsDevices() {
 		for _, n := range b.nodes {
 			b.orMake(n.Path, false, func() *call { return b.moveMount(n.Path, n.bind.value(), n.Path, followTarget) })
 		}

@@ -112,7 +112,7 @@ func (b *birth) takeBinds() error {
 		b.setattr(m.Source, s.value(), f)
 		b.binds[i] = s
 	}
-	if b.userns {
+	if b.bindsDevices() {
 		b.takeDevices()
 	}
 	return nil

@@ -1,0 +1,263 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/cgroups"
+	"github.com/hullrun/hull/layers"
+)
+
+// Create makes a container: a directory, a name, its files. The image is fetched if it is missing and may be. The
+// container is locked until Run has returned, or Close.
+func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, error) {
+	f.Policy, f.Platform = config.Pull, config.Platform
+	img, err := h.Image(ctx, config.Image, f)
+	if err != nil {
+		return nil, err
+	}
+	c := &Container{host: h, image: img, State: State{
+		ID: NewID(), Created: time.Now(), Config: config, ImageID: img.ID, Image: img.Name, Status: Created,
+	}}
+	if c.Args, err = commandLine(&config, &img.Config.Config); err != nil {
+		return nil, err
+	}
+	if config.Replace && config.Name != "" {
+		if old, err := h.Find(config.Name); err == nil {
+			if err := old.Remove(true); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := c.make(); err != nil {
+		c.discard()
+		return nil, err
+	}
+	return c, nil
+}
+
+// make is what of Create is to be undone if it goes wrong.
+func (c *Container) make() error {
+	err := os.Mkdir(c.dir(), 0o700)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(c.host.containers(), 0o711); err == nil {
+			err = os.Mkdir(c.dir(), 0o700)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if err := c.takeLock(); err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if err := c.takeName(c.Config.Name); err != nil {
+		return err
+	}
+	// 0755: it becomes the container's root directory, which every user of the container must enter.
+	for _, dir := range []string{"upper", "work"} {
+		if err := os.Mkdir(c.path(dir), 0o755); err != nil {
+			return fmt.Errorf("create container: %w", err)
+		}
+	}
+	if err := c.inheritRoot(); err != nil {
+		return fmt.Errorf("create container: %w", err)
+	}
+	if file := c.Config.Lifetime.CIDFile; file != "" {
+		if err := writeNew(file, c.ID); err != nil {
+			return fmt.Errorf("cidfile: %w", err)
+		}
+	}
+	return nil
+}
+
+// inheritRoot gives the upper directory the mode of the image's root directory, for it becomes the container's.
+func (c *Container) inheritRoot() error {
+	dirs := c.host.Images.Dirs(c.image)
+	if len(dirs) == 0 {
+		return nil
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dirs[0], &st); err != nil {
+		return err
+	}
+	if mode := st.Mode & 0o7777; mode != 0o755 {
+		if err := os.Chmod(c.path("upper"), fs.FileMode(mode&0o777)); err != nil {
+			return err
+		}
+	}
+	if os.Geteuid() == 0 && (st.Uid != 0 || st.Gid != 0) {
+		return os.Chown(c.path("upper"), int(st.Uid), int(st.Gid))
+	}
+	return nil
+}
+
+func writeNew(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// Close gives the container back without having run it.
+func (c *Container) Close() { c.unlock() }
+
+// discard removes the container and all it wrote. What cannot be removed at once is out of sight at least, below tmp,
+// where the next clean-up finds it.
+func (c *Container) discard() error {
+	if c.Name != "" {
+		if id, err := os.Readlink(c.host.nameLink(c.Name)); err == nil && id == c.ID {
+			os.Remove(c.host.nameLink(c.Name))
+		}
+	}
+	if c.quickRemove() {
+		c.unlock()
+		return nil
+	}
+	trash := filepath.Join(c.host.Root, "tmp", "container-"+c.ID)
+	err := os.Rename(c.dir(), trash)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, e := os.Lstat(c.dir()); e != nil {
+			c.unlock()
+			return nil
+		}
+		if err = os.MkdirAll(filepath.Dir(trash), 0o700); err == nil {
+			err = os.Rename(c.dir(), trash)
+		}
+	}
+	c.unlock()
+	if err != nil {
+		return fmt.Errorf("remove container %s: %w", ShortID(c.ID), err)
+	}
+	if err := c.host.removeTree(trash); err != nil {
+		return fmt.Errorf("remove container %s: %w", ShortID(c.ID), err)
+	}
+	return nil
+}
+
+// quickRemove removes a container that has written nothing: a handful of known names, no walk. It says whether
+// all is gone.
+func (c *Container) quickRemove() bool {
+	for _, dir := range []string{"upper", "work/work", "work"} {
+		if err := unix.Rmdir(c.path(dir)); err != nil && err != unix.ENOENT {
+			if dir != "work/work" && dir != "work" || !c.emptyWork() {
+				return false
+			}
+			unix.Rmdir(c.path(dir))
+		}
+	}
+	for _, file := range []string{"container.json", "hosts", "hostname", "resolv.conf"} {
+		unix.Unlink(c.path(file))
+	}
+	return unix.Rmdir(c.dir()) == nil
+}
+
+// emptyWork clears what overlay leaves in its work directory: the mark of a volatile mount.
+func (c *Container) emptyWork() bool {
+	for _, p := range []string{"work/work/incompat/volatile/dirty", "work/work/incompat/volatile", "work/work/incompat", "work/work/#"} {
+		unix.Rmdir(c.path(p))
+	}
+	err := unix.Rmdir(c.path("work/work"))
+	return err == nil || err == unix.ENOENT
+}
+
+func (h *Host) removeTree(dir string) error {
+	if h.Images.Remover != nil {
+		return h.Images.Remover(dir)
+	}
+	return layers.RemoveTree(dir)
+}
+
+// Remove removes a container that is not running, or ends it first if force is set.
+func (c *Container) Remove(force bool) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		err := c.takeLock()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err == nil {
+			break
+		}
+		if !force {
+			return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("cannot remove container %q: %w, even after SIGKILL", c.Name, err)
+		}
+		c.kill()
+	}
+	c.removeGroups()
+	return c.discard()
+}
+
+// kill ends the program with SIGKILL. The hull that runs it notices, cleans up and lets go of the lock.
+func (c *Container) kill() {
+	fresh, err := c.host.load(c.ID)
+	if err != nil || fresh.Pid == 0 {
+		return
+	}
+	fd, err := unix.PidfdOpen(fresh.Pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	// The pid was the container's before the descriptor was opened; that it still is shows in the state, which is
+	// changed before the process is forgotten.
+	if again, err := c.host.load(c.ID); err == nil && again.Pid == fresh.Pid {
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	}
+}
+
+// removeGroups removes cgroups that a killed hull has left behind.
+func (c *Container) removeGroups() {
+	if len(c.Cgroups) == 0 {
+		return
+	}
+	if g, err := cgroups.Open(c.Cgroups); err == nil {
+		_ = g.Kill()
+		_ = g.Remove()
+		_ = g.Close()
+	}
+}
+
+// Sweep removes what hulls that were killed have left: containers that were to remove themselves, directories that
+// never became one, cgroups, and trees that were on their way out. It is quick if there is nothing, and takes nothing
+// that is in use.
+func (h *Host) Sweep() {
+	entries, _ := os.ReadDir(h.containers())
+	for _, e := range entries {
+		c, err := h.load(e.Name())
+		if err != nil {
+			c = &Container{host: h, State: State{ID: e.Name(), Config: Config{Lifetime: LifetimeConfig{Remove: true}}}}
+		}
+		if c.takeLock() != nil {
+			continue
+		}
+		if err != nil {
+			// Made a moment ago and not yet locked? Then its maker finds it gone, and says so; give it a second.
+			if st, e := os.Stat(c.dir()); e == nil && time.Since(st.ModTime()) < time.Second {
+				c.unlock()
+				continue
+			}
+		}
+		if c.Config.Lifetime.Remove && c.Status != Created || err != nil {
+			c.removeGroups()
+			_ = c.discard()
+			continue
+		}
+		c.removeGroups()
+		c.unlock()
+	}
+	trash, _ := filepath.Glob(filepath.Join(h.Root, "tmp", "container-*"))
+	for _, dir := range trash {
+		_ = h.removeTree(dir)
+	}
+}

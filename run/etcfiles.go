@@ -1,0 +1,110 @@
+package run
+
+import (
+	"bufio"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// etcFiles writes the container's hosts, hostname and resolv.conf, and says where they are mounted.
+func (c *Container) etcFiles() ([]specs.Mount, error) {
+	n := &c.Config.Network
+	name := hostname(&c.Config, c.ID)
+	if c.Config.Isolation.UTS == "host" {
+		name, _ = os.Hostname()
+	}
+	files := []struct{ name, text string }{
+		{"hostname", name + "\n"},
+		{"resolv.conf", resolvConf(n, n.Mode == "host")},
+	}
+	if !n.NoHosts {
+		files = append(files, struct{ name, text string }{"hosts", hosts(n, name)})
+	}
+	var mounts []specs.Mount
+	for _, f := range files {
+		if err := os.WriteFile(c.path(f.name), []byte(f.text), 0o644); err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, specs.Mount{Destination: "/etc/" + f.name, Type: "bind", Source: c.path(f.name),
+			Options: []string{"rbind", "rprivate", "nodev"}})
+	}
+	return mounts, nil
+}
+
+// hosts is Docker's /etc/hosts: the local names, those that were asked for, and in a network of its own the container.
+func hosts(n *NetworkConfig, name string) string {
+	var b strings.Builder
+	if n.Mode == "host" {
+		if data, err := os.ReadFile("/etc/hosts"); err == nil {
+			b.Write(data)
+		}
+	}
+	if b.Len() == 0 {
+		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n" +
+			"ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+	}
+	for _, h := range n.AddHost {
+		ip := h.IP
+		if ip == HostGateway {
+			ip = "127.0.0.1" // the host, where its network is shared; nothing else leads there today
+		}
+		fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
+	}
+	if n.Mode != "host" {
+		full := name
+		if n.Domainname != "" {
+			full = name + "." + n.Domainname + " " + name
+		}
+		fmt.Fprintf(&b, "127.0.0.1\t%s\n", full)
+	}
+	return b.String()
+}
+
+// resolvConf is the host's, changed as was asked. Its loopback resolvers are left out where the host's loopback is out
+// of reach.
+func resolvConf(n *NetworkConfig, hostNetwork bool) string {
+	host, _ := os.ReadFile("/etc/resolv.conf")
+	var servers, search, options []string
+	lines := bufio.NewScanner(strings.NewReader(string(host)))
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		switch {
+		case len(f) < 2:
+		case f[0] == "nameserver" && (hostNetwork || !isLoopback(f[1])):
+			servers = append(servers, f[1])
+		case f[0] == "search" || f[0] == "domain":
+			search = f[1:]
+		case f[0] == "options":
+			options = append(options, f[1:]...)
+		}
+	}
+	if len(n.DNS) > 0 {
+		servers = n.DNS
+	}
+	if len(n.DNSSearch) > 0 {
+		search = n.DNSSearch
+	}
+	if len(n.DNSOptions) > 0 {
+		options = n.DNSOptions
+	}
+	var b strings.Builder
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	if len(search) > 0 && search[0] != "." {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
+	}
+	return b.String()
+}
+
+func isLoopback(address string) bool {
+	ip, err := netip.ParseAddr(address)
+	return err == nil && ip.IsLoopback()
+}

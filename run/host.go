@@ -1,0 +1,126 @@
+// Package run is the life of a container: from an image's name and somebody's wishes to an exit status, and all that is
+// left behind afterwards.
+//
+// It is the one package that knows images (layers, registry), processes (ns) and limits (cgroups), and it turns what
+// one says into what another needs: an image becomes a mount, wishes become an OCI specification, a group becomes a
+// descriptor. Words of a command line or of an API are turned into a [Config] elsewhere.
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hullrun/hull/layers"
+)
+
+// Host is the containers and images below one root directory, as the calling user may use them.
+type Host struct {
+	// Root is the directory that everything is kept in.
+	Root string
+	// Images are those on this disk.
+	Images *layers.Store
+	// Warn takes a line about something that is not as asked for but goes on; nil drops it.
+	Warn func(string)
+	// ConfigFile is hull's own configuration, "" for DefaultConfigFile; DockerConfig Docker's directory, "" for its default.
+	ConfigFile, DockerConfig string
+
+	rootless bool
+}
+
+// DefaultRoot is the root directory where none is named: /var/lib/hull for root, else hull in the user's data
+// directory (XDG Base Directory Specification). Without HOME there is none, which is an error.
+func DefaultRoot() (string, error) {
+	if dir := os.Getenv("HULL_ROOT"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if os.Geteuid() == 0 {
+		return "/var/lib/hull", nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "hull"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("find a root directory: %w\nset HOME or XDG_DATA_HOME, or name a directory with --root or HULL_ROOT", err)
+	}
+	return filepath.Join(home, ".local/share/hull"), nil
+}
+
+// Open opens the root directory, "" for DefaultRoot, and makes it if need be.
+func Open(root string) (*Host, error) {
+	if root == "" {
+		var err error
+		if root, err = DefaultRoot(); err != nil {
+			return nil, err
+		}
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, err
+	}
+	store, err := layers.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	h := &Host{Root: root, Images: store, rootless: os.Geteuid() != 0}
+	h.useSubIDs()
+	return h, nil
+}
+
+// warn passes a line on, if anybody listens.
+func (h *Host) warn(format string, args ...any) {
+	if h.Warn != nil {
+		h.Warn(fmt.Sprintf(format, args...))
+	}
+}
+
+func (h *Host) containers() string { return filepath.Join(h.Root, "containers") }
+
+// Settings is hull's configuration file.
+type Settings struct {
+	// Registries says how to reach registries, by host ("docker.io", "localhost:5000").
+	Registries map[string]RegistrySettings `json:"registries"`
+}
+
+// RegistrySettings is about one registry.
+type RegistrySettings struct {
+	// Mirrors are base addresses that are asked in their order before the registry itself.
+	Mirrors []string `json:"mirrors"`
+	// HTTP allows plain http.
+	HTTP bool `json:"http"`
+}
+
+// DefaultConfigFile is /etc/hull/config.json for root, else hull/config.json in the user's configuration directory.
+func DefaultConfigFile() string {
+	if os.Geteuid() == 0 {
+		return "/etc/hull/config.json"
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(dir, "hull/config.json")
+}
+
+// Settings reads hull's configuration file. A file that is not there is an empty one, unless it was named.
+func (h *Host) Settings() (s Settings, err error) {
+	path := h.ConfigFile
+	if path == "" {
+		path = DefaultConfigFile()
+	}
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && h.ConfigFile == "" {
+		return s, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		return s, fmt.Errorf("read configuration %q: %w", path, err)
+	}
+	return s, nil
+}

@@ -1,0 +1,302 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/cgroups"
+	"github.com/hullrun/hull/ns"
+	"github.com/hullrun/hull/ns/seccomp"
+)
+
+// findMounts turns what was asked for into mounts of things that exist.
+func (s *start) findMounts() ([]specs.Mount, error) {
+	mounts, err := s.etcFiles()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range s.Config.Files.Mounts {
+		for _, o := range m.Unknown {
+			s.host.warn("volume %s: option %q is unknown and ignored", m.Target, o)
+		}
+		one, err := s.findMount(m)
+		if err != nil {
+			return nil, err
+		}
+		mounts = append(mounts, one)
+	}
+	return mounts, nil
+}
+
+func (s *start) findMount(m MountSpec) (specs.Mount, error) {
+	switch m.Type {
+	case MountTmpfs:
+		return tmpfsMount(m), nil
+	case MountVolume:
+		dir, err := s.host.volume(m.Source)
+		if err != nil {
+			return specs.Mount{}, err
+		}
+		m.Source = filepath.Join(dir, m.Subpath)
+	case MountBind:
+		if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
+			if !m.CreateSource {
+				return specs.Mount{}, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
+			}
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return specs.Mount{}, fmt.Errorf("create bind source: %w", err)
+			}
+		} else if err != nil {
+			return specs.Mount{}, fmt.Errorf("bind: %w", err)
+		}
+	}
+	return bindMount(m), nil
+}
+
+// bindMount shows a directory or file of the host. No device node in it opens: the container may have the right to make
+// them.
+func bindMount(m MountSpec) specs.Mount {
+	options := []string{"rbind", "nodev"}
+	if m.NonRecursive {
+		options[0] = "bind"
+	}
+	options = append(options, m.Options...)
+	if slices.Contains(m.Options, "dev") {
+		options = slices.DeleteFunc(options, func(o string) bool { return o == "nodev" })
+	}
+	switch {
+	case m.ReadOnly && m.ReadOnlyNonRecursive:
+		options = append(options, "ro")
+	case m.ReadOnly:
+		options = append(options, "rro")
+	}
+	if m.Propagation != "" {
+		options = append(options, m.Propagation)
+	} else {
+		options = append(options, "rprivate")
+	}
+	return specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options}
+}
+
+func tmpfsMount(m MountSpec) specs.Mount {
+	options := slices.Clone(m.Options)
+	for _, o := range tmpfsDefaults() {
+		opposite := strings.TrimPrefix(o, "no")
+		if !slices.Contains(options, o) && !slices.Contains(options, opposite) {
+			options = append(options, o)
+		}
+	}
+	if m.TmpfsSize > 0 {
+		options = append(options, fmt.Sprintf("size=%d", m.TmpfsSize))
+	}
+	mode := m.TmpfsMode
+	if mode == 0 {
+		mode = 0o1777
+	}
+	options = append(options, fmt.Sprintf("mode=%o", mode))
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: options}
+}
+
+// volume is the directory of a named volume, made on its first use.
+func (h *Host) volume(name string) (string, error) {
+	dir := filepath.Join(h.Root, "volumes", name, "_data")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("create volume %q: %w", name, err)
+	}
+	return dir, nil
+}
+
+// findDevices adds the devices that were asked for. They are bound from the host, which works with and without a user
+// namespace, and in a /dev where no other node opens.
+func (s *start) findDevices() error {
+	list := s.Config.Files.Devices
+	if s.Config.Isolation.Privileged && !s.world.Identity.UserNS {
+		return s.allDevices()
+	}
+	for _, d := range list {
+		nodes, err := ns.HostDevice(d.Source, d.Target)
+		if err != nil {
+			return fmt.Errorf("device %q: %w", d.Source, err)
+		}
+		for _, n := range nodes {
+			source := d.Source + strings.TrimPrefix(n.Path, d.Target)
+			options := []string{"bind", "nosuid", "noexec"}
+			if !strings.Contains(d.Permissions, "w") {
+				options = append(options, "ro")
+			}
+			s.world.Mounts = append(s.world.Mounts, specs.Mount{Destination: n.Path, Type: "bind", Source: source, Options: options})
+		}
+	}
+	return nil
+}
+
+// allDevices gives a privileged container the host's devices, as nodes of its own.
+func (s *start) allDevices() error {
+	nodes, err := ns.HostDevice("/dev", "/dev")
+	if err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if strings.HasPrefix(n.Path, "/dev/pts/") || strings.HasPrefix(n.Path, "/dev/shm/") || n.Path == "/dev/console" || n.Path == "/dev/ptmx" {
+			continue
+		}
+		s.world.Devices = append(s.world.Devices, n)
+	}
+	return nil
+}
+
+// ownCapabilities are those that this process may give away.
+func ownCapabilities() ([]string, error) {
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&head, &data[0]); err != nil {
+		return nil, os.NewSyscallError("capget", err)
+	}
+	var list []string
+	for n, name := range ns.AllCapabilities() {
+		if data[n/32].Permitted&(1<<(n%32)) != 0 {
+			list = append(list, name)
+		}
+	}
+	return list, nil
+}
+
+// seccompProfile is the filter for a container with these capabilities: none, the default, or a file's.
+func seccompProfile(c *Config, bounding []string) (*specs.LinuxSeccomp, error) {
+	switch file := c.Isolation.Security.Seccomp; {
+	case file == "unconfined" || file == "" && c.Isolation.Privileged:
+		return nil, nil
+	case file == "" || file == "builtin":
+		return seccomp.Default(bounding, "")
+	default:
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("seccomp profile: %w", err)
+		}
+		defer f.Close()
+		p, err := seccomp.Load(f, bounding, "")
+		if err != nil {
+			return nil, fmt.Errorf("seccomp profile %q: %w", file, err)
+		}
+		return p, nil
+	}
+}
+
+// makeGroup makes the cgroup, where there is use for one. On v2 there always is, for it costs next to nothing. On v1 only a
+// limit, or a container without a pid namespace that bounds its life, is worth ten milliseconds.
+func (s *start) makeGroup() error {
+	resources, err := s.resources()
+	if err != nil {
+		return err
+	}
+	wanted := limited(resources) || s.Config.Isolation.PID == "host" || s.Config.Limits.CgroupParent != ""
+	if !wanted && cgroups.Version() != 2 {
+		return nil
+	}
+	group, warnings, err := cgroups.New(s.ID, resources, cgroups.Options{
+		Parent: s.Config.Limits.CgroupParent, Rootless: s.host.rootless, Always: s.Config.Isolation.PID == "host",
+	})
+	if err != nil {
+		return err
+	}
+	s.group = group
+	if group != nil {
+		s.Cgroups = group.Paths()
+		s.world.CgroupV2 = group.Dir() != nil
+		s.world.CgroupV1 = !s.world.CgroupV2
+	}
+	for _, w := range warnings {
+		if s.Config.Limits.Require {
+			return fmt.Errorf("%v (--require-limits)", w)
+		}
+		s.host.warn("%v", w)
+	}
+	if adj := s.Config.Limits.OOMScoreAdj; adj != nil && s.host.rootless && *adj < 0 {
+		if s.Config.Limits.Require {
+			return fmt.Errorf("--oom-score-adj %d: only root may lower it (--require-limits)", *adj)
+		}
+		s.host.warn("--oom-score-adj %d: only root may lower it: left as it is", *adj)
+	}
+	return nil
+}
+
+// limited says whether any limit was asked for.
+func limited(r *specs.LinuxResources) bool {
+	return r.Memory != nil || r.CPU != nil || r.Pids != nil || r.BlockIO != nil || len(r.Devices) > 0 || len(r.HugepageLimits) > 0
+}
+
+// resources are the asked limits with block devices looked up.
+func (s *start) resources() (*specs.LinuxResources, error) {
+	l := &s.Config.Limits
+	r := l.Resources
+	if len(l.BlkioWeightDevice)+len(l.ReadBps)+len(l.WriteBps)+len(l.ReadIOPS)+len(l.WriteIOPS) > 0 {
+		block := specs.LinuxBlockIO{}
+		if r.BlockIO != nil {
+			block = *r.BlockIO
+		}
+		for _, rates := range []struct {
+			list []DeviceRate
+			to   *[]specs.LinuxThrottleDevice
+		}{
+			{l.ReadBps, &block.ThrottleReadBpsDevice}, {l.WriteBps, &block.ThrottleWriteBpsDevice},
+			{l.ReadIOPS, &block.ThrottleReadIOPSDevice}, {l.WriteIOPS, &block.ThrottleWriteIOPSDevice},
+		} {
+			for _, d := range rates.list {
+				major, minor, err := blockDevice(d.Path)
+				if err != nil {
+					return nil, err
+				}
+				t := specs.LinuxThrottleDevice{Rate: d.Rate}
+				t.Major, t.Minor = major, minor
+				*rates.to = append(*rates.to, t)
+			}
+		}
+		for _, d := range l.BlkioWeightDevice {
+			major, minor, err := blockDevice(d.Path)
+			if err != nil {
+				return nil, err
+			}
+			weight := uint16(d.Rate)
+			w := specs.LinuxWeightDevice{Weight: &weight}
+			w.Major, w.Minor = major, minor
+			block.WeightDevice = append(block.WeightDevice, w)
+		}
+		r.BlockIO = &block
+	}
+	return &r, nil
+}
+
+func blockDevice(path string) (major, minor int64, err error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, 0, fmt.Errorf("limit of device %q: %w", path, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		return 0, 0, fmt.Errorf("limit of device %q: not a block device", path)
+	}
+	return int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)), nil
+}
+
+// hierarchies names the cgroup v1 hierarchies that the container sees.
+func (s *start) hierarchies() []string {
+	if s.world.CgroupV2 {
+		return nil
+	}
+	var list []string
+	for _, path := range s.Cgroups { // CONTROLLERS:DIRECTORY
+		if h, _, ok := strings.Cut(path, ":"); ok {
+			list = append(list, h)
+		}
+	}
+	return list
+}

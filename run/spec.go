@@ -1,0 +1,229 @@
+package run
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// World is what has been found out on the host for the start of a container, and what [Spec] needs beside the wishes.
+type World struct {
+	ID       string
+	Dir      string // of the container, where its root file system is mounted
+	Root     specs.Mount
+	Identity Identity
+	User     User
+	// Mounts are the volumes, binds and files of the host that were asked for; Devices those that are made as nodes.
+	Mounts  []specs.Mount
+	Devices []specs.LinuxDevice
+	// Permitted are the capabilities that may be given at all, nil for every one.
+	Permitted []string
+	// CgroupV2 is true where the container gets a cgroup v2 group, CgroupV1 where it gets v1 groups.
+	CgroupV1, CgroupV2 bool
+	// Size of the caller's terminal, nil if it has none.
+	ConsoleSize *specs.Box
+}
+
+const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// Spec joins an image's configuration and somebody's wishes into an OCI runtime specification. It reads and changes
+// nothing. The seccomp filter is left out: see [Container.seccomp].
+func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
+	args, err := commandLine(c, &image.Config)
+	if err != nil {
+		return nil, err
+	}
+	cwd := cmp.Or(c.Process.Workdir, image.Config.WorkingDir, "/")
+	if !strings.HasPrefix(cwd, "/") {
+		cwd = "/" + cwd // the image's: old builders left the slash out
+	}
+	s := &specs.Spec{
+		Version:    specs.Version,
+		Hostname:   hostname(c, w.ID),
+		Domainname: c.Network.Domainname,
+		Root:       &specs.Root{Path: w.Dir, Readonly: c.Files.ReadOnly},
+		Process: &specs.Process{
+			Args: args, Cwd: cwd, Env: environment(c, &image.Config, w), User: w.User.User,
+			Terminal: c.Process.TTY, ConsoleSize: w.ConsoleSize,
+			Capabilities:    capabilities(c, w),
+			NoNewPrivileges: c.Isolation.Security.NoNewPrivileges,
+			Rlimits:         c.Limits.Ulimits, OOMScoreAdj: c.Limits.OOMScoreAdj,
+		},
+		Mounts: mounts(c, w),
+		Linux: &specs.Linux{
+			Namespaces: namespaces(c, w), Sysctl: c.Limits.Sysctls, Devices: w.Devices,
+			UIDMappings: w.Identity.UIDs, GIDMappings: w.Identity.GIDs,
+		},
+		Annotations: c.Annotations,
+	}
+	if c.Isolation.UTS == "host" {
+		s.Hostname, s.Domainname = "", ""
+	}
+	if !c.Isolation.Privileged && !c.Isolation.Security.UnmaskPaths {
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = maskedPaths(), readonlyPaths()
+	}
+	return s, nil
+}
+
+// commandLine is entry point and command, each the user's or the image's: an entry point of the user's drops the image's
+// command (Docker's rule).
+func commandLine(c *Config, image *v1.Config) ([]string, error) {
+	entry, cmd := image.Entrypoint, image.Cmd
+	if c.Process.Entrypoint != nil {
+		entry, cmd = *c.Process.Entrypoint, nil
+	}
+	if len(c.Args) > 0 {
+		cmd = c.Args
+	}
+	args := slices.Concat(entry, cmd)
+	if len(args) == 0 || args[0] == "" && len(args) == 1 {
+		return nil, errors.New("no command specified, and the image names none")
+	}
+	return args, nil
+}
+
+// hostname is the asked one, or the beginning of the ID.
+func hostname(c *Config, id string) string { return cmp.Or(c.Network.Hostname, ShortID(id)) }
+
+// environment is the image's over a default PATH, then HOSTNAME and TERM, then the user's own; HOME last if nobody set it.
+func environment(c *Config, image *v1.Config, w World) []string {
+	base := []string{defaultPath}
+	if !c.Process.UnsetAllEnv {
+		base = MergeEnv(base, image.Env...)
+	}
+	base = slices.DeleteFunc(base, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(c.Process.UnsetEnv, name)
+	})
+	more := []string{"HOSTNAME=" + hostname(c, w.ID)}
+	if c.Process.TTY {
+		more = append(more, "TERM=xterm")
+	}
+	env := MergeEnv(base, append(more, c.Process.Env...)...)
+	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
+		env = append(env, "HOME="+w.User.Home)
+	}
+	return env
+}
+
+// namespaces lists those that the container does not share with the host.
+func namespaces(c *Config, w World) []specs.LinuxNamespace {
+	i := &c.Isolation
+	list := []specs.LinuxNamespace{{Type: specs.MountNamespace}}
+	for _, n := range []struct {
+		kind specs.LinuxNamespaceType
+		own  bool
+	}{
+		{specs.UserNamespace, w.Identity.UserNS}, {specs.PIDNamespace, i.PID != "host"}, {specs.IPCNamespace, i.IPC != "host"},
+		{specs.UTSNamespace, i.UTS != "host"}, {specs.NetworkNamespace, c.Network.Mode != "host"},
+		{specs.CgroupNamespace, i.Cgroupns != "host"},
+	} {
+		if n.own {
+			list = append(list, specs.LinuxNamespace{Type: n.kind})
+		}
+	}
+	return list
+}
+
+// capabilities are Docker's: the default set, more or fewer as asked, kept by root and out of reach of anybody else
+// but through a setuid program. A set that the caller does not have itself cannot be given.
+func capabilities(c *Config, w World) *specs.LinuxCapabilities {
+	bounding := Capabilities(c.Isolation.CapAdd, c.Isolation.CapDrop)
+	if c.Isolation.Privileged {
+		bounding = AllCapabilities()
+	}
+	if w.Permitted != nil {
+		bounding = slices.DeleteFunc(bounding, func(name string) bool { return !slices.Contains(w.Permitted, name) })
+	}
+	caps := &specs.LinuxCapabilities{Bounding: bounding}
+	if w.User.UID == 0 {
+		caps.Effective, caps.Permitted = bounding, bounding
+	}
+	return caps
+}
+
+// mounts are the root, what Docker mounts in every container, and what was asked for: an asked one takes the place of
+// a default one, and what lies deeper comes later.
+func mounts(c *Config, w World) []specs.Mount {
+	asked := slices.Clone(w.Mounts)
+	slices.SortStableFunc(asked, func(a, b specs.Mount) int {
+		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
+	})
+	root := w.Root
+	if !c.Isolation.Privileged {
+		root.Options = append([]string{"nodev"}, root.Options...)
+	}
+	list := []specs.Mount{root}
+	for _, m := range defaultMounts(c, w) {
+		if !slices.ContainsFunc(asked, func(a specs.Mount) bool { return a.Destination == m.Destination }) {
+			list = append(list, m)
+		}
+	}
+	return append(list, asked...)
+}
+
+// defaultMounts are Docker's. Where the kernel lets nobody mount a file system afresh, because the container shares the
+// namespace that it shows, the host's is bound.
+func defaultMounts(c *Config, w World) []specs.Mount {
+	const nosuid, noexec, nodev = "nosuid", "noexec", "nodev"
+	shared := func(kind, target string, fresh bool, options ...string) specs.Mount {
+		if w.Identity.UserNS && !fresh {
+			return specs.Mount{Destination: target, Type: "bind", Source: target, Options: append([]string{"rbind"}, options...)}
+		}
+		return specs.Mount{Destination: target, Type: kind, Source: kind, Options: options}
+	}
+	own := func(mode string) bool { return mode != "host" }
+	sys := []string{nosuid, noexec, nodev, "ro"}
+	cgroup := sys
+	if c.Isolation.Privileged {
+		sys = sys[:3]
+		cgroup = sys
+	}
+	if c.Isolation.Security.WritableCgroups {
+		cgroup = sys[:3]
+	}
+	// nodev: not even a capability to make device nodes makes one that opens. The nodes of /dev are mounts of their own.
+	dev := []string{nosuid, nodev, "strictatime", "mode=755", "size=65536k"}
+	pts := []string{nosuid, noexec, "newinstance", "ptmxmode=0666", "mode=0620"}
+	if w.Identity.maps(w.Identity.GIDs, 5) {
+		pts = append(pts, "gid=5")
+	}
+	if c.Isolation.Privileged && !w.Identity.UserNS {
+		dev = slices.DeleteFunc(dev, func(o string) bool { return o == nodev })
+	}
+	list := []specs.Mount{
+		shared("proc", "/proc", own(c.Isolation.PID), nosuid, noexec, nodev),
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: dev},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: pts},
+		shared("sysfs", "/sys", own(c.Network.Mode), sys...),
+	}
+	if w.CgroupV1 || w.CgroupV2 {
+		kind := map[bool]string{true: "cgroup2", false: "cgroup"}[w.CgroupV2]
+		list = append(list, specs.Mount{Destination: "/sys/fs/cgroup", Type: kind, Source: kind, Options: cgroup})
+	}
+	if c.Isolation.IPC == "none" {
+		return list
+	}
+	list = append(list, shared("mqueue", "/dev/mqueue", own(c.Isolation.IPC), nosuid, noexec, nodev))
+	if c.Isolation.IPC == "host" {
+		return append(list, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", nosuid, noexec, nodev}})
+	}
+	return append(list, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+		Options: []string{nosuid, noexec, nodev, "mode=1777", fmt.Sprintf("size=%dk", cmp.Or(c.Files.ShmSize, 64<<20)/1024)}})
+}
+
+// maskedPaths and readonlyPaths are Docker's (moby, oci/defaults.go).
+func maskedPaths() []string {
+	return []string{"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+		"/sys/devices/virtual/powercap"}
+}
+
+func readonlyPaths() []string {
+	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
+}
