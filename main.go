@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/hullrun/hull/commands"
+	"github.com/hullrun/hull/run"
 )
 
 // version is what the Makefile stamps the binary with.
@@ -13,7 +14,11 @@ var version string
 
 func main() {
 	// A hull that was started to continue the birth of a container never gets here: see package ns/early, whose init
-	// acts before the packages imported above are initialised.
+	// acts before the packages imported above are initialised. One that was started to unpack or remove files of a
+	// user's subordinate ids ends here.
+	if run.Helper() {
+		return
+	}
 	commands.Version = version
 	os.Exit(commands.Main(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }

@@ -1,9 +1,15 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"github.com/docker/go-units"
+	"github.com/hullrun/hull/registry"
 	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 
 	"github.com/hullrun/hull/run"
 	"golang.org/x/term"
@@ -51,4 +57,70 @@ func checkFresh(name string) error {
 // runFailure is err as run reports it: status 125 unless the error knows better (126, 127), and where to read on.
 func runFailure(err error) error {
 	return &ExitError{Code: codeOf(err, exitUsage), Err: err, Hint: readOn("run")}
+}
+
+func runCommand(s *session) ([]*option, action) {
+	w := newWishes()
+	return w.runFlags(), func(ctx context.Context, args []string) error {
+		c, err := s.wish(w, args)
+		if err != nil {
+			return err
+		}
+		h, err := s.host()
+		if err != nil {
+			return runFailure(err)
+		}
+		return s.runContainer(ctx, h, *c)
+	}
+}
+
+// runContainer makes a container and stays with it to its end. Its exit status becomes hull's.
+func (s *session) runContainer(ctx context.Context, h *run.Host, c run.Config) error {
+	f, done := fetching(s.err, c.Quiet, func(ref registry.Reference) {
+		if c.Pull != run.PullAlways {
+			fmt.Fprintf(s.err, "Unable to find image '%s' locally\n", withTag(ref))
+		}
+		fmt.Fprintln(s.err, pullingFrom(ref))
+	})
+	made, err := s.createContainer(ctx, h, c, f)
+	done()
+	if err != nil {
+		return runFailure(err)
+	}
+	res, err := made.Run(ctx, run.IO{In: s.in, Out: s.out, Err: s.err})
+	if err != nil {
+		return runFailure(err)
+	}
+	switch {
+	case res.TimedOut:
+		s.warn("the time limit of %s is up: the container was killed", c.Lifetime.Timeout)
+	case res.OOMKilled:
+		s.warn("the container ran out of memory (limit %s): a process in it was killed", units.BytesSize(float64(memoryLimit(&c))))
+	}
+	if res.Code != 0 {
+		return &ExitError{Code: res.Code}
+	}
+	return nil
+}
+
+// createContainer makes the container. A pull on the way can be interrupted.
+func (s *session) createContainer(ctx context.Context, h *run.Host, c run.Config, f run.Fetch) (*run.Container, error) {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return h.Create(ctx, c, f)
+}
+
+// withTag is a reference as Docker's message about a missing image spells it: the tag is always there.
+func withTag(ref registry.Reference) string {
+	if ref.Tag == "" || strings.HasSuffix(ref.Familiar(), ":"+ref.Tag) {
+		return ref.Familiar()
+	}
+	return ref.Familiar() + ":" + ref.Tag
+}
+
+func memoryLimit(c *run.Config) int64 {
+	if m := c.Limits.Resources.Memory; m != nil && m.Limit != nil {
+		return *m.Limit
+	}
+	return 0
 }
