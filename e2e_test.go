@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,7 +12,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain makes this test's binary be hull when it is called by that name, so that scripts run the real main.
+// TestMain makes this test's binary be hull when it is called by that name, so that scripts run the real main. Where
+// $HULL_BIN names a hull that was built already, as in make test, scripts run that one.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hull": main})
 }
@@ -22,7 +24,7 @@ func TestMain(m *testing.M) {
 // conditions root, userns (somebody who is not root may make user namespaces), v1 and v2 (of cgroups, v2 being the
 // unified tree) and shared (real images, whose folder is $SHARED).
 func TestScripts(t *testing.T) {
-	shared, err := filepath.Abs("../shared/images")
+	shared, err := filepath.Abs(cmp.Or(os.Getenv("HULL_TEST_IMAGES"), "../shared/images"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +37,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("HOME", home)
 			env.Setenv("HULL_ROOT", filepath.Join(env.WorkDir, "root"))
 			env.Setenv("SHARED", shared)
+			if built := os.Getenv("HULL_BIN"); built != "" {
+				env.Setenv("PATH", filepath.Dir(built)+":"+env.Getenv("PATH"))
+			}
 			return os.MkdirAll(home, 0o700)
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },

@@ -165,6 +165,9 @@ func (l *listing[T]) template(b *bytes.Buffer, format string, rows []T) error {
 	if err != nil {
 		return err
 	}
+	if len(rows) == 0 {
+		return l.checkNames(t, format)
+	}
 	for _, row := range rows {
 		if err := l.execute(b, t, format, l.fields(row)); err != nil {
 			return err
@@ -173,18 +176,31 @@ func (l *listing[T]) template(b *bytes.Buffer, format string, rows []T) error {
 	return nil
 }
 
-// customTable runs the same template over headings and rows.
-func (l *listing[T]) customTable(b *bytes.Buffer, format string, rows []T) error {
+// checkNames finds a field that does not exist where there is no row that would show it. Any other complaint is about the
+// values, which stand in for others here.
+func (l *listing[T]) checkNames(t *template.Template, format string) error {
+	if err := l.execute(new(bytes.Buffer), t, format, l.heads()); err != nil && strings.Contains(err.Error(), noField) {
+		return err
+	}
+	return nil
+}
+
+func (l *listing[T]) heads() fields {
 	heads := make(fields, len(l.columns))
 	for _, c := range l.columns {
 		heads[c.name] = c.head
 	}
+	return heads
+}
+
+// customTable runs the same template over headings and rows.
+func (l *listing[T]) customTable(b *bytes.Buffer, format string, rows []T) error {
 	headings, err := parseTemplateWith(format, headerFunctions())
 	if err != nil {
 		return err
 	}
 	var cells bytes.Buffer
-	if err := l.execute(&cells, headings, format, heads); err != nil {
+	if err := l.execute(&cells, headings, format, l.heads()); err != nil {
 		return err
 	}
 	if err := l.template(&cells, format, rows); err != nil {
@@ -195,10 +211,13 @@ func (l *listing[T]) customTable(b *bytes.Buffer, format string, rows []T) error
 	return t.Flush()
 }
 
+// noField is in package template's error for a key that a map lacks.
+const noField = "map has no entry for key"
+
 // execute runs a template on one row and ends the line. A field that does not exist is an error that names those that do.
 func (l *listing[T]) execute(b *bytes.Buffer, t *template.Template, format string, f fields) error {
 	if err := t.Option("missingkey=error").Execute(b, f); err != nil {
-		if strings.Contains(err.Error(), "map has no entry for key") {
+		if strings.Contains(err.Error(), noField) {
 			return fmt.Errorf("format %q: %s: want one of %s", format, templateCause(err), l.names())
 		}
 		return fmt.Errorf("format %q: %s", format, templateCause(err))

@@ -78,6 +78,16 @@ func TestEmptyList(t *testing.T) {
 	}
 }
 
+func TestEmptyListWithUnknownField(t *testing.T) {
+	l := things()
+	if err := l.print(new(strings.Builder), "{{.Bogus}}", false, nil); err == nil || !strings.Contains(err.Error(), "want one of") {
+		t.Error(err)
+	}
+	if err := l.print(new(strings.Builder), `{{index (split .ID ",") 3}}`, false, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDockerTable: the head of an empty docker ps, byte for byte.
 func TestDockerTable(t *testing.T) {
 	var l listing[int]

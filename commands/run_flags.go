@@ -283,11 +283,6 @@ func (w *wishes) config(args []string) (*run.Config, error) {
 		}
 		c.Process.Entrypoint = &words
 	}
-	for _, m := range c.Files.Mounts {
-		for _, o := range m.Unknown {
-			w.warnings = append(w.warnings, fmt.Sprintf("volume %q: option %q: ignored: nobody knows it", m.Target, o))
-		}
-	}
 	if err := c.Complete(); err != nil {
 		return nil, err
 	}

@@ -74,8 +74,8 @@ func TestRunFlags(t *testing.T) {
 			c.Limits.NanoCPUs = 5e8
 			c.Limits.Resources = specs.LinuxResources{
 				Memory: &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Swap: ptr(int64(128 << 20))},
-				CPU: &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Shares: ptr(uint64(5)), Cpus: "0-1"},
-				Pids: &specs.LinuxPids{Limit: ptr(int64(10))}, BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(500))},
+				CPU:    &specs.LinuxCPU{Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Shares: ptr(uint64(5)), Cpus: "0-1"},
+				Pids:   &specs.LinuxPids{Limit: ptr(int64(10))}, BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(500))},
 			}
 		}},
 		{"-m 0 --pids-limit -1 --cpus 0 --cpu-quota -1 --memory-swap 0 --memory-swappiness -1 img", func(c *run.Config) {}},
@@ -183,7 +183,6 @@ func TestRunFlagsWarn(t *testing.T) {
 		"--no-healthcheck img":               "",
 		"--volume-driver local img":          "",
 		"--disable-content-trust=false img":  "",
-		"-v /a:/b:r0 img":                    `option "r0": ignored`,
 		"-p 80:80 --network host img":        "published ports are discarded",
 		"--log-driver none --log-opt a img":  "--log-opt: ignored",
 		"--detach-keys ctrl-a --net=none im": "--detach-keys: ignored",

@@ -16,7 +16,24 @@ const (
 // table is every command. It is a function, so that a start pays for no more than the rows.
 func table() []verb {
 	return []verb{
+		{"run|container run|image run", "IMAGE [COMMAND] [ARG...]", 1, -1, "Run a command in a new container", groupContainers, true, runCommand},
+		{"ps|container ls|container list|container ps", "", 0, 0, "List containers", groupContainers, false, psCommand},
+		{"rm|container rm|container remove", "CONTAINER [CONTAINER...]", 1, -1, "Remove containers", groupContainers, false, rmCommand},
+		{"container inspect", "CONTAINER [CONTAINER...]", 1, -1, "Show all that is known of containers", groupContainers, false, containerInspectCommand},
+
+		{"pull|image pull", "IMAGE", 1, 1, "Fetch an image from a registry, oci:DIR or an archive", groupImages, false, pullCommand},
+		{"push|image push", "IMAGE", 1, 1, "Send an image to the registry in its name", groupImages, false, pushCommand},
+		{"images|image ls|image list", "[REPOSITORY[:TAG]]", 0, 1, "List images", groupImages, false, imagesCommand},
+		{"history|image history", "IMAGE", 1, 1, "Show how an image was made", groupImages, false, historyCommand},
+		{"image inspect", "IMAGE [IMAGE...]", 1, -1, "Show all that is known of images", groupImages, false, imageInspectCommand},
+		{"tag|image tag", "IMAGE NAME", 2, 2, "Give an image one more name", groupImages, false, tagCommand},
+		{"rmi|image rm|image remove", "IMAGE [IMAGE...]", 1, -1, "Remove images", groupImages, false, rmiCommand},
+		{"registry serve", "[DIR]", 0, 1, "Be a registry, of what is in DIR or in memory only", groupImages, false, registryServeCommand},
+
+		{"inspect", "NAME|ID [NAME|ID...]", 1, -1, "Show all that is known of containers and images", groupHull, false, inspectCommand},
+		{"info|system info", "", 0, 0, "Show what this host can do and what it holds", groupHull, false, infoCommand},
 		{"version", "", 0, 0, "Show the version", groupHull, false, versionCommand},
+		{"hello", "[exit N]", 0, 2, "Show what a program sees of its world (what the image hello runs)", groupHull, false, helloCommand},
 		{"completion", "bash|zsh|fish", 1, 1, "Print a script that completes commands in a shell", groupHull, false, completionCommand},
 	}
 }

@@ -1,0 +1,199 @@
+package commands
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/hullrun/hull/layers"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/term"
+)
+
+// progress shows what happens to the layers of an image on its way here: a bar for each on a terminal, elsewhere lines in
+// Docker's words. It has no colours, so there is nothing for NO_COLOR to turn off.
+type progress struct {
+	w          io.Writer
+	onTerminal bool
+	bars       *mpb.Progress // nil as long as there is nothing to draw
+
+	mu     sync.Mutex // the library draws from a goroutine of its own
+	layers map[int]*layerProgress
+	// held are layers that are here already: nobody wants to hear of them unless another one comes.
+	held []layers.Event
+}
+
+// layerProgress is one layer. Its phase is one of layers.Event's.
+type layerProgress struct {
+	layers.Event
+	bar  *mpb.Bar
+	at   time.Time // of the last look at done
+	rate float64   // bytes a second, smoothed
+}
+
+// newProgress shows progress on w; call close when the last event has come, or none will any more. Nil shows nothing.
+func newProgress(w *os.File) *progress {
+	p := &progress{w: w, layers: map[int]*layerProgress{}}
+	p.onTerminal = term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb"
+	return p
+}
+
+// event is for layers.AddOptions.Progress.
+func (p *progress) event(e layers.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.Phase == "exists" && len(p.layers) == 0 {
+		p.held = append(p.held, e)
+		return
+	}
+	for _, h := range p.held {
+		p.show(h)
+	}
+	p.held = nil
+	p.show(e)
+}
+
+func (p *progress) show(e layers.Event) {
+	l, known := p.layers[e.Index]
+	if !known {
+		l = &layerProgress{at: time.Now()}
+		p.layers[e.Index] = l
+	}
+	before := l.Phase
+	l.measure(e)
+	if p.onTerminal {
+		p.draw(l)
+	} else {
+		p.say(before, e)
+	}
+}
+
+// measure takes over an event and smooths the speed of its phase.
+func (l *layerProgress) measure(e layers.Event) {
+	now := time.Now()
+	switch passed := now.Sub(l.at).Seconds(); {
+	case e.Phase != l.Phase:
+		l.rate, l.at = 0, now
+	case passed > 0.05:
+		speed := float64(e.Done-l.Done) / passed
+		if l.rate > 0 {
+			speed = 0.7*l.rate + 0.3*speed
+		}
+		l.rate, l.at = speed, now
+	default:
+		e.Done = max(e.Done, l.Done)
+	}
+	l.Event = e
+}
+
+// shortDigest is how a layer is called in lines and bars: twelve digits.
+func shortDigest(digest string) string {
+	_, hex, ok := strings.Cut(digest, ":")
+	if !ok {
+		hex = digest
+	}
+	return hex[:min(len(hex), 12)]
+}
+
+// phaseText is Docker's word for a phase.
+func phaseText(phase string) string {
+	switch phase {
+	case "exists":
+		return "Already exists"
+	case "download":
+		return "Downloading"
+	case "extract":
+		return "Extracting"
+	case "done":
+		return "Pull complete"
+	}
+	return phase
+}
+
+// say prints a line when a layer enters a phase.
+func (p *progress) say(before string, e layers.Event) {
+	if e.Phase == before {
+		return
+	}
+	id := shortDigest(e.Layer)
+	if before == "" && e.Phase != "exists" {
+		fmt.Fprintf(p.w, "%s: Pulling fs layer\n", id)
+	}
+	switch e.Phase {
+	case "exists", "done":
+		fmt.Fprintf(p.w, "%s: %s\n", id, phaseText(e.Phase))
+	case "extract":
+		fmt.Fprintf(p.w, "%s: Download complete\n", id)
+	}
+}
+
+// draw makes a layer's bar when it is first heard of, and moves it.
+func (p *progress) draw(l *layerProgress) {
+	if p.bars == nil {
+		p.bars = mpb.New(mpb.WithOutput(p.w), mpb.WithRefreshRate(100*time.Millisecond))
+	}
+	if l.bar == nil {
+		id := shortDigest(l.Layer)
+		// A total that is set later does not end the bar when it is reached: unpacking begins again at nought.
+		l.bar = p.bars.New(0, mpb.BarStyle().Padding(" "),
+			mpb.BarPriority(l.Index),
+			mpb.BarWidth(30), mpb.BarFillerClearOnComplete(),
+			mpb.PrependDecorators(decor.Name(id+" "), p.cell(l, layerPhase, decor.WCSyncSpaceR)),
+			mpb.AppendDecorators(p.cell(l, layerBytes, decor.WCSyncSpaceR), p.cell(l, layerSpeed, decor.WCSyncSpaceR)))
+		l.bar.SetTotal(l.Total, false)
+	}
+	l.bar.SetCurrent(l.Done)
+	if l.Phase == "done" || l.Phase == "exists" {
+		l.bar.SetTotal(l.Total, true)
+	}
+}
+
+// cell is one column of a bar.
+func (p *progress) cell(l *layerProgress, text func(*layerProgress) string, align decor.WC) decor.Decorator {
+	return decor.Any(func(decor.Statistics) string {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return text(l)
+	}, align)
+}
+
+func layerPhase(l *layerProgress) string { return phaseText(l.Phase) }
+
+func layerBytes(l *layerProgress) string {
+	total := units.HumanSizeWithPrecision(float64(l.Total), 3)
+	if l.Phase == "done" || l.Phase == "exists" {
+		return total
+	}
+	return units.HumanSizeWithPrecision(float64(l.Done), 3) + "/" + total
+}
+
+func layerSpeed(l *layerProgress) string {
+	if l.rate <= 0 || l.Phase != "download" && l.Phase != "extract" {
+		return ""
+	}
+	return units.HumanSizeWithPrecision(l.rate, 3) + "/s"
+}
+
+// close leaves the bars as they are and gives the terminal back.
+func (p *progress) close() {
+	if p == nil || p.bars == nil {
+		return
+	}
+	p.mu.Lock()
+	var bars []*mpb.Bar
+	for _, l := range p.layers {
+		if l.bar != nil {
+			bars = append(bars, l.bar)
+		}
+	}
+	p.mu.Unlock()
+	for _, b := range bars {
+		b.Abort(false) // no effect on one that is complete
+	}
+	p.bars.Wait()
+}
