@@ -206,8 +206,11 @@ func readOn(verb string) string {
 	return "Run 'hull " + verb + "--help' for more information"
 }
 
-// warn prints a line about something that goes on, but not as asked.
+// warn prints a line about something that goes on, but not as asked; --log-level error keeps it back.
 func (s *session) warn(format string, args ...any) {
+	if s.logLevel == "error" || s.logLevel == "fatal" {
+		return
+	}
 	fmt.Fprintf(s.err, "hull: warning: "+format+"\n", args...)
 }
 

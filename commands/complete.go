@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hullrun/hull/registry"
 	"github.com/urfave/cli/v2"
 )
 
@@ -44,21 +45,57 @@ func (s *session) fullApp() *cli.App {
 		for name := range strings.SplitSeq(v.names, "|") {
 			first, second, two := strings.Cut(name, " ")
 			if !two {
-				app.Commands = append(app.Commands, fullCommand(first, &v, flags))
+				app.Commands = append(app.Commands, s.fullCommand(first, &v, flags))
 				continue
 			}
 			if groups[first] == nil {
 				groups[first] = &cli.Command{Name: first, HideHelp: true, Usage: "Commands for a kind of thing"}
 				app.Commands = append(app.Commands, groups[first])
 			}
-			groups[first].Subcommands = append(groups[first].Subcommands, fullCommand(second, &v, flags))
+			groups[first].Subcommands = append(groups[first].Subcommands, s.fullCommand(second, &v, flags))
 		}
 	}
 	return app
 }
 
-func fullCommand(name string, v *verb, flags []*option) *cli.Command {
-	return &cli.Command{Name: name, Usage: v.usage, HideHelp: true, Flags: spelledOut(flags)}
+func (s *session) fullCommand(name string, v *verb, flags []*option) *cli.Command {
+	c := &cli.Command{Name: name, Usage: v.usage, HideHelp: true, Flags: spelledOut(flags)}
+	flagNames := cli.DefaultCompleteWithFlags(c)
+	c.BashComplete = func(ctx *cli.Context) {
+		flagNames(ctx)
+		if len(os.Args) > 2 && !strings.HasPrefix(os.Args[len(os.Args)-2], "-") {
+			fmt.Fprintln(s.out, strings.Join(s.candidates(v), "\n"))
+		}
+	}
+	return c
+}
+
+// candidates are the names of what a command works on, which its line of arguments tells. A store that cannot be read has
+// none: a shell that completes has no place for an error.
+func (s *session) candidates(v *verb) (names []string) {
+	kind, _, _ := strings.Cut(v.args, " ")
+	if kind == "bash|zsh|fish" {
+		return strings.Split(kind, "|")
+	}
+	h, err := s.host()
+	if err != nil {
+		return nil
+	}
+	if kind == "IMAGE" || kind == "[REPOSITORY[:TAG]]" || kind == "NAME|ID" {
+		images, _ := h.Images.List()
+		for _, img := range images {
+			if ref, err := registry.ParseReference(img.Name); err == nil {
+				names = append(names, ref.Familiar())
+			}
+		}
+	}
+	if kind == "CONTAINER" || kind == "NAME|ID" {
+		containers, _ := h.List()
+		for _, c := range containers {
+			names = append(names, c.Name)
+		}
+	}
+	return names
 }
 
 // spelledOut are the flags that are shown, with every name.

@@ -29,10 +29,19 @@ func (s *session) host() (*run.Host, error) {
 // noSuchImage is an image that is not here in the words that scripts look for; any other error stays.
 func noSuchImage(name string, err error) error {
 	if errors.Is(err, layers.ErrNotFound) {
-		return fmt.Errorf("No such image: %s%w", name, silent{err})
+		return noSuch{"image", name, err}
 	}
 	return err
 }
+
+// noSuch says that something is not here, in the words that scripts look for.
+type noSuch struct {
+	kind, name string
+	cause      error
+}
+
+func (e noSuch) Error() string { return "No such " + e.kind + ": " + e.name }
+func (e noSuch) Unwrap() error { return e.cause }
 
 // silent carries an error without a word of its own.
 type silent struct{ error }

@@ -66,12 +66,12 @@ func finder(h *run.Host, kind string) (func(string) (any, error), error) {
 				doc, err = image(name)
 			}
 			if errors.Is(err, layers.ErrNotFound) {
-				err = fmt.Errorf("No such object: %s", name)
+				err = noSuch{"object", name, err}
 			}
 			return doc, err
 		}, nil
 	case "volume", "network", "plugin", "secret", "service", "task", "node", "config":
-		return func(name string) (any, error) { return nil, fmt.Errorf("No such %s: %s", kind, name) }, nil
+		return func(name string) (any, error) { return nil, noSuch{kind, name, nil} }, nil
 	}
 	return nil, fmt.Errorf("type %q: not a valid value: want container or image", kind)
 }

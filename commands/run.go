@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strings"
+
 	"github.com/docker/go-units"
 	"github.com/hullrun/hull/registry"
-	"os"
-	"os/signal"
-	"strings"
-	"syscall"
-
 	"github.com/hullrun/hull/run"
 	"golang.org/x/term"
 )
@@ -105,7 +103,7 @@ func (s *session) runContainer(ctx context.Context, h *run.Host, c run.Config) e
 
 // createContainer makes the container. A pull on the way can be interrupted.
 func (s *session) createContainer(ctx context.Context, h *run.Host, c run.Config, f run.Fetch) (*run.Container, error) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
 	return h.Create(ctx, c, f)
 }
