@@ -116,14 +116,12 @@ func (p *Process) midwife(c *Cmd) error {
 			return err
 		}
 	}
-	attached := make(chan error, 1)
+	var attached error
 	if c.Attach != nil {
-		go func() { attached <- c.Attach(p.Pid) }()
-	} else {
-		attached <- nil
+		attached = c.Attach(p.Pid)
 	}
-	err := p.ready()
-	return errors.Join(err, <-attached)
+	// The child's own words come first: if it has ended, it could not be attached either.
+	return errors.Join(p.ready(), attached)
 }
 
 // ready waits for the child's word that its world stands, and takes the terminal that may come with it.

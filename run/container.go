@@ -24,7 +24,7 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 		return nil, err
 	}
 	c := &Container{host: h, image: img, State: State{
-		ID: NewID(), Created: time.Now(), Config: config, ImageID: img.ID, Image: img.Name, Status: Created,
+		ID: NewID(), Created: time.Now().UTC(), Config: config, ImageID: img.ID, Image: img.Name, Status: Created,
 	}}
 	if c.Args, err = commandLine(&config, &img.Config.Config); err != nil {
 		return nil, err
@@ -146,27 +146,23 @@ func (c *Container) discard() error {
 // quickRemove removes a container that has written nothing: a handful of known names, no walk. It says whether
 // all is gone.
 func (c *Container) quickRemove() bool {
-	for _, dir := range []string{"upper", "work/work", "work"} {
-		if err := unix.Rmdir(c.path(dir)); err != nil && err != unix.ENOENT {
-			if dir != "work/work" && dir != "work" || !c.emptyWork() {
-				return false
-			}
-			unix.Rmdir(c.path(dir))
-		}
+	dir := c.dir()
+	if err := unix.Rmdir(dir + "/upper"); err != nil && err != unix.ENOENT {
+		return false
 	}
-	for _, file := range []string{"container.json", "hosts", "hostname", "resolv.conf"} {
-		unix.Unlink(c.path(file))
+	// What overlay leaves in its work directory: an empty one, or with the mark of a volatile mount in it.
+	const mark = "/work/work/incompat/volatile"
+	if err := unix.Rmdir(dir + "/work/work"); err == unix.ENOTEMPTY {
+		unix.Unlink(dir + mark + "/dirty")
+		unix.Rmdir(dir + mark)
+		unix.Rmdir(dir + "/work/work/incompat")
+		unix.Rmdir(dir + "/work/work")
 	}
-	return unix.Rmdir(c.dir()) == nil
-}
-
-// emptyWork clears what overlay leaves in its work directory: the mark of a volatile mount.
-func (c *Container) emptyWork() bool {
-	for _, p := range []string{"work/work/incompat/volatile/dirty", "work/work/incompat/volatile", "work/work/incompat", "work/work/#"} {
-		unix.Rmdir(c.path(p))
+	unix.Rmdir(dir + "/work")
+	for _, file := range []string{"/container.json", "/hosts", "/hostname", "/resolv.conf"} {
+		unix.Unlink(dir + file)
 	}
-	err := unix.Rmdir(c.path("work/work"))
-	return err == nil || err == unix.ENOENT
+	return unix.Rmdir(dir) == nil
 }
 
 func (h *Host) removeTree(dir string) error {

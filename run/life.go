@@ -47,7 +47,6 @@ type start struct {
 func (c *Container) Run(ctx context.Context, io IO) (Result, error) {
 	s := &start{Container: c}
 	s.signals = catchSignals(!c.Config.Lifetime.NoSigProxy)
-	defer s.signals.close()
 	res, err := s.run(ctx, io)
 	return res, errors.Join(err, s.end(res, err))
 }
@@ -90,7 +89,7 @@ func (s *start) create() error {
 		Spec: spec, Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
 		FakeIDs: s.world.Identity.OneID, Init: s.Config.Process.Init, Reexec: os.Getenv("HULL_REEXEC") == "1",
 	}
-	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now(), s.world.Identity.UserNS
+	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
 	cmd.Attach = func(pid int) error {
 		s.Pid = pid
 		return s.attach(pid)
@@ -115,13 +114,12 @@ func (s *start) create() error {
 
 // attach runs while the child prepares its world.
 func (s *start) attach(pid int) error {
-	saved := make(chan error, 1)
-	go func() { saved <- s.save() }()
-	var err error
 	if s.group != nil && s.group.Dir() == nil {
-		err = s.group.Add(pid)
+		if err := s.group.Add(pid); err != nil {
+			return err
+		}
 	}
-	return errors.Join(err, <-saved)
+	return s.save()
 }
 
 // wait passes on signals until the program ends, by itself, by its time limit or with its caller.
@@ -164,7 +162,7 @@ func (s *start) end(res Result, failure error) error {
 	if s.Config.Lifetime.Remove {
 		return errors.Join(append(errs, s.discard())...)
 	}
-	s.Pid, s.Cgroups, s.Finished = 0, nil, time.Now()
+	s.Pid, s.Cgroups, s.Finished = 0, nil, time.Now().UTC()
 	s.Status, s.ExitCode, s.OOMKilled = Exited, res.Code, res.OOMKilled
 	if failure != nil {
 		s.Status, s.Error, s.ExitCode = Created, failure.Error(), 128
@@ -200,6 +198,9 @@ func (s *start) findWorld(io IO) (err error) {
 	w.Root, err = h.Images.Mount(s.path("upper"), s.path("work"), s.image, layers.MountOptions{
 		Volatile: c.Lifetime.Remove, UserXattr: w.Identity.UserNS,
 	})
+	if err == nil {
+		err = h.layIn(&w.Root)
+	}
 	if err != nil {
 		return err
 	}
@@ -210,6 +211,10 @@ func (s *start) findWorld(io IO) (err error) {
 		if w.Permitted, err = ownCapabilities(); err != nil {
 			return err
 		}
+	}
+	if c.Isolation.IPC == "host" {
+		_, err := os.Stat("/dev/mqueue")
+		w.NoMqueue = err != nil
 	}
 	if c.Process.TTY {
 		w.ConsoleSize = terminalSize(io)

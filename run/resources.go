@@ -216,6 +216,9 @@ func (s *start) makeGroup() error {
 		s.world.CgroupV1 = !s.world.CgroupV2
 	}
 	for _, w := range warnings {
+		if w.Flag == "--memory-swap" && impliedSwap(resources.Memory) {
+			continue // nobody asked for it, and --memory has a line of its own
+		}
 		if s.Config.Limits.Require {
 			return fmt.Errorf("%v (--require-limits)", w)
 		}
@@ -228,6 +231,11 @@ func (s *start) makeGroup() error {
 		s.host.warn("--oom-score-adj %d: only root may lower it: left as it is", *adj)
 	}
 	return nil
+}
+
+// impliedSwap says whether the limit on memory and swap is the one that follows from the limit on memory.
+func impliedSwap(m *specs.LinuxMemory) bool {
+	return m != nil && m.Limit != nil && m.Swap != nil && *m.Swap == 2**m.Limit
 }
 
 // limited says whether any limit was asked for.

@@ -16,57 +16,65 @@ import (
 type signals struct {
 	caught chan os.Signal
 	proxy  bool
-	parent int // pidfd of the caller, or -1
+	nohup  bool // the caller has set SIGHUP to be ignored: the container may outlive it
+	parent int  // pid of the caller
 }
 
-// catchSignals begins to collect, before anything exists that a signal could leave half-made. Signals that the caller
-// has set to be ignored stay so: a shell does it for a job in the background, nohup for one that is to stay.
+// catchSignals begins to collect what people and shells send to end a program, before anything exists that it could
+// leave half-made. Signals that the caller has set to be ignored stay so: a shell does it for a job in the background,
+// nohup for one that is to stay. They stay caught after the end, so that the clean-up is not cut short.
 func catchSignals(proxy bool) *signals {
-	s := &signals{caught: make(chan os.Signal, 128), proxy: proxy, parent: -1}
-	var list []os.Signal
+	s := &signals{caught: make(chan os.Signal, 128), proxy: proxy, nohup: signal.Ignored(unix.SIGHUP), parent: os.Getppid()}
+	s.catch(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	return s
+}
+
+func (s *signals) catch(list ...syscall.Signal) {
+	for _, n := range list {
+		if !signal.Ignored(n) {
+			signal.Notify(s.caught, n)
+		}
+	}
+}
+
+// catchAll adds the other signals that Docker forwards. Each costs the runtime two changes of thread, so a program that
+// ends at once is not made to wait for them.
+func (s *signals) catchAll() {
 	for n := syscall.Signal(1); n < 65; n++ {
 		switch n {
+		case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
 		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
 			// Not to be caught; and of hull's own making (moby's list).
 		case 32, 33: // the C library's own
 		default:
-			if !signal.Ignored(n) {
-				list = append(list, n)
-			}
+			s.catch(n)
 		}
 	}
-	nohup := signal.Ignored(unix.SIGHUP)
-	signal.Notify(s.caught, list...)
-	if ppid := os.Getppid(); ppid > 1 && !nohup {
-		if fd, err := unix.PidfdOpen(ppid, 0); err == nil {
-			s.parent = fd
-		}
-	}
-	return s
 }
 
-func (s *signals) close() {
-	signal.Stop(s.caught)
-	if s.parent >= 0 {
-		unix.Close(s.parent)
-	}
-}
+// settled is how long a program has run before it is worth the trouble to listen for everything.
+const settled = 2 * time.Millisecond
 
 // forward passes signals to the program until stop is closed. It kills the program when its time is up (the result
 // is then true), when ctx ends, when the caller has ended, and at the third request in a row to end.
 func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit time.Duration, stop chan struct{}) bool {
-	orphaned := s.watchParent(stop)
 	var timeUp <-chan time.Time
 	if limit > 0 {
 		timer := time.NewTimer(limit)
 		defer timer.Stop()
 		timeUp = timer.C
 	}
+	begin := time.NewTimer(settled)
+	defer begin.Stop()
+	var orphaned <-chan struct{}
 	insists, timedOut := 0, false
 	for {
 		select {
 		case <-stop:
 			return timedOut
+		case <-begin.C:
+			orphaned = s.watchParent(stop)
+			s.catchAll()
 		case <-timeUp:
 			timedOut = true
 			_ = p.Signal(unix.SIGKILL)
@@ -96,12 +104,18 @@ func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit
 
 // watchParent tells when the process that called hull ends: nobody would see the container's end, so it goes too.
 func (s *signals) watchParent(stop chan struct{}) <-chan struct{} {
-	if s.parent < 0 {
+	if s.parent <= 1 || s.nohup {
 		return nil
 	}
 	orphaned := make(chan struct{})
+	fd, err := unix.PidfdOpen(s.parent, 0)
+	if err != nil || os.Getppid() != s.parent { // it is gone already
+		close(orphaned)
+		return orphaned
+	}
 	go func() {
-		fds := []unix.PollFd{{Fd: int32(s.parent), Events: unix.POLLIN}}
+		defer unix.Close(fd)
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		for {
 			if _, err := unix.Poll(fds, -1); err == unix.EINTR {
 				continue

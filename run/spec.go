@@ -25,6 +25,8 @@ type World struct {
 	Permitted []string
 	// CgroupV2 is true where the container gets a cgroup v2 group, CgroupV1 where it gets v1 groups.
 	CgroupV1, CgroupV2 bool
+	// NoMqueue is true where the host has no /dev/mqueue to share.
+	NoMqueue bool
 	// Size of the caller's terminal, nil if it has none.
 	ConsoleSize *specs.Box
 }
@@ -209,12 +211,19 @@ func defaultMounts(c *Config, w World) []specs.Mount {
 	if c.Isolation.IPC == "none" {
 		return list
 	}
+	if c.Isolation.IPC == "host" && w.NoMqueue {
+		return append(list, hostShm())
+	}
 	list = append(list, shared("mqueue", "/dev/mqueue", own(c.Isolation.IPC), nosuid, noexec, nodev))
 	if c.Isolation.IPC == "host" {
-		return append(list, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", nosuid, noexec, nodev}})
+		return append(list, hostShm())
 	}
 	return append(list, specs.Mount{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 		Options: []string{nosuid, noexec, nodev, "mode=1777", fmt.Sprintf("size=%dk", cmp.Or(c.Files.ShmSize, 64<<20)/1024)}})
+}
+
+func hostShm() specs.Mount {
+	return specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}
 }
 
 // maskedPaths and readonlyPaths are Docker's (moby, oci/defaults.go).
