@@ -119,7 +119,7 @@ func oneID(t *testing.T) *syscall.SysProcAttr {
 	cmd := exec.Command("/bin/true")
 	cmd.SysProcAttr = attr
 	if err := cmd.Run(); err != nil {
-		t.Skipf("no user namespace here: %v", err)
+		t.Skipf("needs user namespaces: %v", err)
 	}
 	return attr
 }
@@ -167,7 +167,7 @@ func TestFakesForTar(t *testing.T) {
 	attr := oneID(t)
 	program, err := exec.LookPath("tar")
 	if err != nil {
-		t.Skip("no tar on this machine")
+		t.Skipf("needs tar: %v", err)
 	}
 	dir := t.TempDir()
 	archive := filepath.Join(dir, "a.tar")

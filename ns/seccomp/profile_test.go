@@ -296,7 +296,7 @@ func TestHeaders(t *testing.T) {
 		"unistd_x32.h": specs.ArchX32} {
 		b, err := os.ReadFile(dir + file)
 		if err != nil {
-			t.Skip("no kernel headers on this machine")
+			t.Skip("needs the headers of the kernel")
 		}
 		for _, l := range strings.Split(string(b), "\n") {
 			f := strings.Fields(strings.NewReplacer("(__X32_SYSCALL_BIT + ", "0x4000000", ")", "").Replace(l))
@@ -321,10 +321,10 @@ func TestHeaders(t *testing.T) {
 // TestGenerated runs the generator again: its files must be those of the modules in go.mod.
 func TestGenerated(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("no go command")
+		t.Skip("needs the go command")
 	}
 	if _, err := os.Stat("mktables.go"); err != nil {
-		t.Skip("the package's source is not here")
+		t.Skip("needs the source of the package")
 	}
 	dir := t.TempDir()
 	if out, err := exec.Command("go", "run", "mktables.go", dir).CombinedOutput(); err != nil {
