@@ -53,6 +53,7 @@ var (
 		(*birth).pivot,
 		(*birth).mounts,
 		(*birth).devices,
+		(*birth).putFiles, // on the file system of /dev
 		(*birth).terminal,
 		(*birth).leaveOldRoot,
 		// Made by root, as in Docker, while the root file system can still be written.

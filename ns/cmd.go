@@ -31,6 +31,8 @@ type Cmd struct {
 	// Stdin, Stdout and Stderr are handed to the program as they are; nil is /dev/null. With Process.Terminal set they
 	// are not used: see Process.Console.
 	Stdin, Stdout, Stderr *os.File
+	// Files are small files that appear in the container without lying anywhere on the host.
+	Files []File
 	// Cgroup is the directory of a cgroup v2 group in which the program is born, or nil.
 	Cgroup *os.File
 	// Attach, if set, is called with the child's pid while the child prepares its world. Joining a cgroup v1 group
@@ -46,6 +48,13 @@ type Cmd struct {
 	// Reexec prepares the world in a re-executed hull, from a read-only mount of its binary, instead of a plain fork.
 	// It is slower by the start of a Go runtime, and needs no machine code written for the architecture.
 	Reexec bool
+}
+
+// File is a file with Data in it, mounted over Path, writable, of mode 0644. It lives as long as the container's /dev,
+// on whose file system it is; where the container has no /dev of its own it is written to Path itself.
+type File struct {
+	Path string
+	Data []byte
 }
 
 // Process is a program in its namespaces, at first waiting to be started. It belongs to the goroutine that created it,

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -242,6 +243,27 @@ func (b *birth) makeTarget(target string, isDir bool) {
 
 func (b *birth) mkdir(dir string) {
 	b.call("make directory", dir, unix.SYS_MKDIRAT, num(unix.AT_FDCWD), b.str(dir), num(0o755)).orGoOn(unix.EEXIST)
+}
+
+// putFiles makes the files of Cmd.Files. Each is bound to its place and loses its first name.
+func (b *birth) putFiles() error {
+	for i, f := range b.Files {
+		own, name, flags := b.ownsDev(), f.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC
+		if own {
+			name = "/dev/.file" + strconv.Itoa(i)
+		}
+		fd, tree := b.slot(), b.slot()
+		b.call("create", f.Path, unix.SYS_OPENAT, num(unix.AT_FDCWD), b.str(name), num(flags), num(0o644)).into(fd)
+		b.call("write", f.Path, unix.SYS_WRITE, fd.value(), b.bytes(f.Data), num(len(f.Data)))
+		b.call("close", f.Path, unix.SYS_CLOSE, fd.value())
+		if !own {
+			continue
+		}
+		b.call("bind", f.Path, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(name), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).into(tree)
+		b.orMake(f.Path, false, func() *call { return b.moveMount("a file", tree.value(), f.Path, followTarget) })
+		b.call("unlink", name, unix.SYS_UNLINKAT, num(unix.AT_FDCWD), b.str(name), num(0))
+	}
+	return nil
 }
 
 // cgroupNamespace makes the group that the parent has put us in the root of what the container sees, and mounts it. On

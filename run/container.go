@@ -159,9 +159,7 @@ func (c *Container) quickRemove() bool {
 		unix.Rmdir(dir + "/work/work")
 	}
 	unix.Rmdir(dir + "/work")
-	for _, file := range []string{"/container.json", "/hosts", "/hostname", "/resolv.conf"} {
-		unix.Unlink(dir + file)
-	}
+	unix.Unlink(dir + "/container.json")
 	return unix.Rmdir(dir) == nil
 }
 

@@ -3,7 +3,6 @@ package run
 import (
 	"cmp"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,12 +15,12 @@ func (c *Container) Document() *Document {
 	if img, err := c.host.Images.Lookup(c.ImageID); err == nil {
 		config = img.Config
 	}
-	return Describe(&c.State, config, c.dir())
+	return Describe(&c.State, config)
 }
 
 // Describe puts what is known of a container into the form of docker inspect. It reads nothing: image is the configuration
-// the container was made from, or nil if that is gone, and dir the container's own directory.
-func Describe(s *State, image *v1.ConfigFile, dir string) *Document {
+// the container was made from, or nil if that is gone. The paths of hosts and the like are empty: they lie in memory.
+func Describe(s *State, image *v1.ConfigFile) *Document {
 	var from v1.Config
 	if image != nil {
 		from = image.Config
@@ -30,7 +29,6 @@ func Describe(s *State, image *v1.ConfigFile, dir string) *Document {
 		ID: s.ID, Name: "/" + s.Name, Created: s.Created.UTC(), Image: s.ImageID,
 		State:  describeState(s),
 		Driver: "overlay2", Platform: "linux",
-		HostsPath: filepath.Join(dir, "hosts"), HostnamePath: filepath.Join(dir, "hostname"), ResolvConfPath: filepath.Join(dir, "resolv.conf"),
 		HostConfig: describeHost(&s.Config), GraphDriver: DocGraphDriver{Name: "overlay2", Data: map[string]string{}},
 		Mounts: describeMounts(s.Config.Files.Mounts), Config: describeConfig(s, &from),
 		NetworkSettings: DocNetworkSettings{

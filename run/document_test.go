@@ -79,7 +79,7 @@ func TestDescribe(t *testing.T) {
 	if err := s.Config.Complete(); err != nil {
 		t.Fatal(err)
 	}
-	d := Describe(s, image, "/dir")
+	d := Describe(s, image)
 	for _, row := range []struct {
 		name      string
 		got, want any
@@ -87,7 +87,6 @@ func TestDescribe(t *testing.T) {
 		{"Name", d.Name, "/web"},
 		{"Path", d.Path, "/entry"}, {"Args", d.Args, []string{"x"}},
 		{"State", d.State, DocState{Status: "exited", ExitCode: 3, OOMKilled: true}},
-		{"HostsPath", d.HostsPath, "/dir/hosts"},
 		{"Config.Env", d.Config.Env, []string{"PATH=/bin", "A=user", "B=1"}},
 		{"Config.Cmd", d.Config.Cmd, []string{"x"}}, {"Config.Entrypoint", d.Config.Entrypoint, []string{"/entry"}},
 		{"Config.User", d.Config.User, "web"}, {"Config.WorkingDir", d.Config.WorkingDir, "/srv"},
@@ -117,7 +116,7 @@ func TestDescribe(t *testing.T) {
 			t.Errorf("%s: %s", row.name, diff)
 		}
 	}
-	if d := Describe(s, nil, "/dir"); d.Config.User != "" || d.Config.Labels == nil {
+	if d := Describe(s, nil); d.Config.User != "" || d.Config.Labels == nil {
 		t.Error("without the image's configuration:", d.Config)
 	}
 }

@@ -5,34 +5,30 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/hullrun/hull/ns"
 )
 
-// etcFiles writes the container's hosts, hostname and resolv.conf, and says where they are mounted.
-func (c *Container) etcFiles() ([]specs.Mount, error) {
-	n := &c.Config.Network
-	name := hostname(&c.Config, c.ID)
-	if c.Config.Isolation.UTS == "host" {
+// etcFiles are the container's hosts, hostname and resolv.conf, except those that a mount was asked for.
+func etcFiles(c *Config, id string) (files []ns.File) {
+	n := &c.Network
+	name := hostname(c, id)
+	if c.Isolation.UTS == "host" {
 		name, _ = os.Hostname()
 	}
-	files := []struct{ name, text string }{
-		{"hostname", name + "\n"},
-		{"resolv.conf", resolvConf(n, n.Mode == "host")},
-	}
-	if !n.NoHosts {
-		files = append(files, struct{ name, text string }{"hosts", hosts(n, name)})
-	}
-	var mounts []specs.Mount
-	for _, f := range files {
-		if err := os.WriteFile(c.path(f.name), []byte(f.text), 0o644); err != nil {
-			return nil, err
+	add := func(path, text string) {
+		if !slices.ContainsFunc(c.Files.Mounts, func(m MountSpec) bool { return m.Target == path }) {
+			files = append(files, ns.File{Path: path, Data: []byte(text)})
 		}
-		mounts = append(mounts, specs.Mount{Destination: "/etc/" + f.name, Type: "bind", Source: c.path(f.name),
-			Options: []string{"rbind", "rprivate", "nodev"}})
 	}
-	return mounts, nil
+	add("/etc/hostname", name+"\n")
+	add("/etc/resolv.conf", resolvConf(n, n.Mode == "host"))
+	if !n.NoHosts {
+		add("/etc/hosts", hosts(n, name))
+	}
+	return files
 }
 
 // hosts is Docker's /etc/hosts: the local names, those that were asked for, and in a network of its own the container.

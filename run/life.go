@@ -86,7 +86,7 @@ func (s *start) create() error {
 		return err
 	}
 	cmd := &ns.Cmd{
-		Spec: spec, Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
+		Spec: spec, Files: etcFiles(&s.Config, s.ID), Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
 		FakeIDs: s.world.Identity.OneID, Init: s.Config.Process.Init, Reexec: os.Getenv("HULL_REEXEC") == "1",
 	}
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
@@ -119,7 +119,7 @@ func (s *start) attach(pid int) error {
 			return err
 		}
 	}
-	return s.save()
+	return s.save(true)
 }
 
 // wait passes on signals until the program ends, by itself, by its time limit or with its caller.
@@ -171,7 +171,7 @@ func (s *start) end(res Result, failure error) error {
 		}
 		s.Started, s.Finished = time.Time{}, time.Time{}
 	}
-	return errors.Join(append(errs, s.save())...)
+	return errors.Join(append(errs, s.save(false))...)
 }
 
 // findWorld looks up on the host and in the image what the specification needs.

@@ -18,10 +18,7 @@ import (
 
 // findMounts turns what was asked for into mounts of things that exist.
 func (s *start) findMounts() ([]specs.Mount, error) {
-	mounts, err := s.etcFiles()
-	if err != nil {
-		return nil, err
-	}
+	var mounts []specs.Mount
 	for _, m := range s.Config.Files.Mounts {
 		for _, o := range m.Unknown {
 			s.host.warn("volume %s: option %q is unknown and ignored", m.Target, o)

@@ -39,8 +39,13 @@ func (s *signals) catch(list ...syscall.Signal) {
 
 // catchAll adds the other signals that Docker forwards. Each costs the runtime two changes of thread, so a program that
 // ends at once is not made to wait for them.
-func (s *signals) catchAll() {
+func (s *signals) catchAll(stop chan struct{}) {
 	for n := syscall.Signal(1); n < 65; n++ {
+		select {
+		case <-stop:
+			return
+		default:
+		}
 		switch n {
 		case unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM:
 		case unix.SIGKILL, unix.SIGSTOP, unix.SIGCHLD, unix.SIGPIPE, unix.SIGURG:
@@ -53,7 +58,7 @@ func (s *signals) catchAll() {
 }
 
 // settled is how long a program has run before it is worth the trouble to listen for everything.
-const settled = 2 * time.Millisecond
+const settled = 10 * time.Millisecond
 
 // forward passes signals to the program until stop is closed. It kills the program when its time is up (the result
 // is then true), when ctx ends, when the caller has ended, and at the third request in a row to end.
@@ -74,7 +79,7 @@ func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit
 			return timedOut
 		case <-begin.C:
 			orphaned = s.watchParent(stop)
-			s.catchAll()
+			s.catchAll(stop)
 		case <-timeUp:
 			timedOut = true
 			_ = p.Signal(unix.SIGKILL)

@@ -66,11 +66,15 @@ var errLocked = errors.New("in use by another process")
 func (c *Container) dir() string             { return filepath.Join(c.host.containers(), c.ID) }
 func (c *Container) path(name string) string { return filepath.Join(c.dir(), name) }
 
-// save replaces container.json. It is not forced to the disk: after a power cut no container runs anyway.
-func (c *Container) save() error {
+// save replaces container.json. It is not forced to the disk: after a power cut no container runs anyway. The first
+// time there is nothing to replace: whoever finds half a file finds it locked, or left by a hull that was killed.
+func (c *Container) save(first bool) error {
 	data, err := json.Marshal(&c.State)
 	if err != nil {
 		return err
+	}
+	if first {
+		return os.WriteFile(c.path("container.json"), data, 0o600)
 	}
 	tmp := c.path(".container.json")
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
