@@ -51,7 +51,7 @@ type Cmd struct {
 }
 
 // File is a file with Data in it, mounted over Path, writable, of mode 0644. It lives as long as the container's /dev,
-// on whose file system it is; where the container has no /dev of its own it is written to Path itself.
+// on whose file system it is; it is written to Path itself if that is there, or where the container has no /dev of its own.
 type File struct {
 	Path string
 	Data []byte

@@ -248,7 +248,7 @@ func (b *birth) mkdir(dir string) {
 // putFiles makes the files of Cmd.Files. Each is bound to its place and loses its first name.
 func (b *birth) putFiles() error {
 	for i, f := range b.Files {
-		own, name, flags := b.ownsDev(), f.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC
+		own, name, flags := b.ownsDev() && !strings.HasPrefix(f.Path, "/dev/"), f.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC
 		if own {
 			name = "/dev/.file" + strconv.Itoa(i)
 		}

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/ns"
 )
 
@@ -29,6 +32,26 @@ func etcFiles(c *Config, id string) (files []ns.File) {
 		add("/etc/hosts", hosts(n, name))
 	}
 	return files
+}
+
+// aptConfig is where apt finds the settings below.
+const aptConfig = "/dev/.apt.conf"
+
+// files are the container's small files. apt gives up its rights and then looks whether they are gone, which they
+// cannot be where one id is mapped: there it is told, in an image that has it, to stay what it is.
+func (s *start) files(spec *specs.Spec) []ns.File {
+	files := etcFiles(&s.Config, s.ID)
+	named := func(kv string) bool { return strings.HasPrefix(kv, "APT_CONFIG=") }
+	if !s.world.Identity.OneID || slices.ContainsFunc(spec.Process.Env, named) {
+		return files
+	}
+	dir, err := layers.OpenFile(s.host.Images.Dirs(s.image), "/etc/apt")
+	if err != nil {
+		return files
+	}
+	dir.Close()
+	spec.Process.Env = append(spec.Process.Env, "APT_CONFIG="+aptConfig)
+	return append(files, ns.File{Path: aptConfig, Data: []byte("APT::Sandbox::User \"root\";\n")})
 }
 
 // hosts is Docker's /etc/hosts: the local names, those that were asked for, and in a network of its own the container.

@@ -86,7 +86,7 @@ func (s *start) create() error {
 		return err
 	}
 	cmd := &ns.Cmd{
-		Spec: spec, Files: etcFiles(&s.Config, s.ID), Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
+		Spec: spec, Files: s.files(spec), Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
 		FakeIDs: s.world.Identity.OneID, Init: s.Config.Process.Init, Reexec: os.Getenv("HULL_REEXEC") == "1",
 	}
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
