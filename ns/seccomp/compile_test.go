@@ -134,7 +134,7 @@ func TestEveryKindOfTest(t *testing.T) {
 
 // TestManyRules gives random profiles, with all that can overlap in them.
 func TestManyRules(t *testing.T) {
-	rounds := uint64(25)
+	rounds := uint64(6)
 	if testing.Short() {
 		rounds = 3
 	}

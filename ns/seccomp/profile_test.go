@@ -32,7 +32,7 @@ func allCaps() []string {
 	return slices.Compact(list)
 }
 
-// capSets are none, each alone, all but each, all, and 200 random ones.
+// capSets are none, each alone, all but each, all, and 50 random ones.
 func capSets() [][]string {
 	all := allCaps()
 	sets := [][]string{nil, all, dockerCaps}
@@ -40,7 +40,7 @@ func capSets() [][]string {
 		sets = append(sets, []string{c}, slices.Delete(slices.Clone(all), i, i+1))
 	}
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
+	for range 50 {
 		var set []string
 		for _, c := range all {
 			if r.IntN(2) == 0 {
