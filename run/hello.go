@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
@@ -25,6 +26,9 @@ const helloName = "docker.io/library/hello:latest"
 const helloLabel = "run.hull.executable"
 
 func isHello(name string) bool {
+	if !strings.Contains(name, "hello") { // the answer for nearly every start, and at no cost
+		return false
+	}
 	ref, err := registry.ParseReference(name)
 	return err == nil && ref.String() == helloName
 }

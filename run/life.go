@@ -142,7 +142,7 @@ func (s *start) wait(ctx context.Context) (res Result, err error) {
 	if timedOut {
 		res.Code = 124
 	}
-	if s.group != nil && status.Signal() == unix.SIGKILL || s.group != nil && res.Code == 137 {
+	if s.group != nil && s.Config.Limits.Resources.Memory != nil {
 		n, e := s.group.OOMKills()
 		res.OOMKilled = e == nil && n > 0
 	}
