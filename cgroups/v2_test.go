@@ -248,3 +248,41 @@ func rootless(mount string) string {
 	}
 	return "done in " + g.Paths()[0]
 }
+
+// TestRootless is the ordinary user's own: he limits memory and processes in the subtree that is his.
+func TestRootless(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("needs an ordinary user")
+	}
+	r := memory(32*mib, 32*mib)
+	r.Pids = &specs.LinuxPids{Limit: ptr(int64(50))}
+	r.Devices = []specs.LinuxDeviceCgroup{{Access: "rwm"}} // the user namespace sees to that
+	g, w, err := New(name(t)+parent(), r, Options{Rootless: true})
+	if err == nil && g == nil {
+		same(t, flags(w), []string{flagMemory, flagSwap, flagPids})
+		t.Skipf("needs a delegated subtree of control groups: %v", w)
+	}
+	kept(t, g, w, err)
+	if len(w) > 0 {
+		t.Errorf("warnings %v", w)
+	}
+	if g.Dir() == nil {
+		t.Skip("needs cgroup v2")
+	}
+	h := born(t, g)
+	if got := h.ask("eat 64"); got != "" {
+		t.Errorf("over the limit: %q", got)
+	}
+	h.ends(t)
+	if n, err := g.OOMKills(); n != 1 || err != nil {
+		t.Errorf("kills: %d, %v, want 1", n, err)
+	}
+	h = born(t, g)
+	if err := g.Freeze(); err != nil {
+		t.Error(err)
+	}
+	if err := g.Kill(); err != nil {
+		t.Error(err)
+	}
+	h.ends(t)
+}
