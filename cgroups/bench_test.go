@@ -23,6 +23,7 @@ func everything() *specs.LinuxResources {
 // BenchmarkLife makes a group with limits and removes it.
 func BenchmarkLife(b *testing.B) {
 	needRoot(b)
+	b.Cleanup(func() { removeParents(b) })
 	for _, c := range []struct {
 		name string
 		r    *specs.LinuxResources
