@@ -113,45 +113,6 @@ func (h *Host) volume(name string) (string, error) {
 	return dir, nil
 }
 
-// findDevices adds the devices that were asked for. They are bound from the host, which works with and without a user
-// namespace, and in a /dev where no other node opens.
-func (s *start) findDevices() error {
-	list := s.Config.Files.Devices
-	if s.Config.Isolation.Privileged && !s.world.Identity.UserNS {
-		return s.allDevices()
-	}
-	for _, d := range list {
-		nodes, err := ns.HostDevice(d.Source, d.Target)
-		if err != nil {
-			return fmt.Errorf("device %q: %w", d.Source, err)
-		}
-		for _, n := range nodes {
-			source := d.Source + strings.TrimPrefix(n.Path, d.Target)
-			options := []string{"bind", "nosuid", "noexec"}
-			if !strings.Contains(d.Permissions, "w") {
-				options = append(options, "ro")
-			}
-			s.world.Mounts = append(s.world.Mounts, specs.Mount{Destination: n.Path, Type: "bind", Source: source, Options: options})
-		}
-	}
-	return nil
-}
-
-// allDevices gives a privileged container the host's devices, as nodes of its own.
-func (s *start) allDevices() error {
-	nodes, err := ns.HostDevice("/dev", "/dev")
-	if err != nil {
-		return err
-	}
-	for _, n := range nodes {
-		if strings.HasPrefix(n.Path, "/dev/pts/") || strings.HasPrefix(n.Path, "/dev/shm/") || n.Path == "/dev/console" || n.Path == "/dev/ptmx" {
-			continue
-		}
-		s.world.Devices = append(s.world.Devices, n)
-	}
-	return nil
-}
-
 // ownCapabilities are those that this process may give away.
 func ownCapabilities() ([]string, error) {
 	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -183,7 +144,7 @@ func seccompProfile(c *Config, bounding []string) (*specs.LinuxSeccomp, error) {
 		defer f.Close()
 		p, err := seccomp.Load(f, bounding, "")
 		if err != nil {
-			return nil, fmt.Errorf("seccomp profile %q: %w", file, err)
+			return nil, fmt.Errorf("%q: %w", file, err)
 		}
 		return p, nil
 	}
@@ -201,7 +162,7 @@ func (s *start) makeGroup() error {
 		return nil
 	}
 	group, warnings, err := cgroups.New(s.ID, resources, cgroups.Options{
-		Parent: s.Config.Limits.CgroupParent, Rootless: s.host.rootless, Always: s.Config.Isolation.PID == "host",
+		Parent: s.Config.Limits.CgroupParent, Rootless: s.host.rootless, Always: wanted,
 	})
 	if err != nil {
 		return err
@@ -244,6 +205,11 @@ func limited(r *specs.LinuxResources) bool {
 func (s *start) resources() (*specs.LinuxResources, error) {
 	l := &s.Config.Limits
 	r := l.Resources
+	rules, err := s.deviceRules()
+	if err != nil {
+		return nil, err
+	}
+	r.Devices = append(slices.Clone(r.Devices), rules...)
 	if len(l.BlkioWeightDevice)+len(l.ReadBps)+len(l.WriteBps)+len(l.ReadIOPS)+len(l.WriteIOPS) > 0 {
 		block := specs.LinuxBlockIO{}
 		if r.BlockIO != nil {
