@@ -69,6 +69,7 @@ func runHelper(cmd *ns.Cmd, tar io.Reader) ([]byte, error) {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, errW
+	source := &errReader{r: tar}
 	copied := make(chan error, 3)
 	go func() { _, err := io.Copy(&out, outR); copied <- err }()
 	go func() { _, err := io.Copy(&said, errR); copied <- err }()
@@ -88,7 +89,7 @@ func runHelper(cmd *ns.Cmd, tar io.Reader) ([]byte, error) {
 	go func() {
 		var err error
 		if tar != nil {
-			_, err = io.Copy(inW, tar)
+			_, err = io.Copy(inW, source)
 		}
 		inW.Close()
 		copied <- err
@@ -101,10 +102,27 @@ func runHelper(cmd *ns.Cmd, tar io.Reader) ([]byte, error) {
 	}
 	outR.Close()
 	errR.Close()
+	if source.err != nil { // the helper saw no more of it than an early end
+		return nil, source.err
+	}
 	if err == nil && status.Code() != 0 {
 		err = errors.New(strings.TrimSpace(said.String()))
 	}
 	return out.Bytes(), err
+}
+
+// errReader remembers what went wrong with reading, so that it is not lost behind what followed from it.
+type errReader struct {
+	r   io.Reader
+	err error
+}
+
+func (e *errReader) Read(b []byte) (int, error) {
+	n, err := e.r.Read(b)
+	if err != nil && err != io.EOF {
+		e.err = err
+	}
+	return n, err
 }
 
 func (h *Host) unpackAsRoot(_ context.Context, dir string, tar io.Reader, opt layers.UnpackOptions) (*layers.Unpacked, error) {
