@@ -16,6 +16,7 @@ type birth struct {
 	*Cmd
 	spec   *specs.Spec
 	socket arg // the child's end
+	other  arg // the parent's, of which a forked child has a copy
 
 	userns bool
 	binds  map[int]slot // number of a mount of the specification: its detached copy
@@ -33,6 +34,8 @@ type recipe []func(*birth) error
 // The birth in its order. Each step says why it stands where it does.
 var (
 	prelude = recipe{
+		// First, so that the end of the parent is noticed by whoever waits for its word.
+		(*birth).closeOther,
 		// Nothing that follows is allowed before the ids are there.
 		(*birth).becomeRoot,
 		// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids
@@ -86,9 +89,9 @@ var (
 	}
 )
 
-// plan writes the program for a child whose end of the socket is the given descriptor.
-func (c *Cmd) plan(socket int) (*birth, error) {
-	b := &birth{Cmd: c, spec: c.Spec, socket: num(socket), binds: map[int]slot{}}
+// plan writes the program for a child that talks to its parent over these sockets: the parent's end, and its own.
+func (c *Cmd) plan(sockets [2]int) (*birth, error) {
+	b := &birth{Cmd: c, spec: c.Spec, socket: num(sockets[1]), other: num(sockets[0]), binds: map[int]slot{}}
 	b.data = make([]byte, 8, 24<<10) // place 0 stays unused: a Store of 0 means none
 	b.calls = make([]early.Call, 0, 320)
 	b.userns = b.fresh(specs.UserNamespace)
@@ -103,7 +106,7 @@ func (c *Cmd) plan(socket int) (*birth, error) {
 			}
 		}
 	}
-	b.blob = b.finish(b.resume, socket)
+	b.blob = b.finish(b.resume, sockets[1])
 	return b, nil
 }
 
@@ -159,6 +162,11 @@ func cloneFlag(kind specs.LinuxNamespaceType) int {
 		return unix.CLONE_NEWCGROUP
 	}
 	return 0
+}
+
+func (b *birth) closeOther() error {
+	b.call("close descriptor", "", unix.SYS_CLOSE, b.other)
+	return nil
 }
 
 // becomeRoot waits until the parent has written the id maps, then takes on id 0 of the new user namespace.

@@ -78,8 +78,8 @@ func (c *Cmd) Create() (*Process, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socketpair", err)
 	}
-	defer unix.Close(sockets[1])
-	b, err := c.plan(sockets[1])
+	defer func() { unix.Close(sockets[1]) }()
+	b, err := c.plan(sockets)
 	if err != nil {
 		unix.Close(sockets[0])
 		return nil, err

@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"bytes"
 	"encoding/binary"
 	"os"
 	"path"
@@ -23,7 +24,8 @@ func (b *birth) execute() error {
 		return err
 	}
 	for _, c := range candidates {
-		b.call(execOp, c, unix.SYS_FACCESSAT2, num(unix.AT_FDCWD), b.str(c), num(unix.X_OK), num(unix.AT_EACCESS)).orSkip(1)
+		b.call(execOp, c, unix.SYS_FACCESSAT2, num(unix.AT_FDCWD), b.str(c), num(unix.X_OK), num(unix.AT_EACCESS)).orSkip(2)
+		b.call(execOp, c, unix.SYS_FACCESSAT2, num(unix.AT_FDCWD), b.str(c+"/."), num(unix.F_OK), num(0)).thenSkip(1).orGoOn() // a directory
 		run(c)
 	}
 	// None may be executed. If one is there at all, the error is that of trying.
@@ -111,10 +113,28 @@ func (b *birth) reexec() error {
 	b.call("open", self, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(self), num(unix.OPEN_TREE_CLONE)).into(exe)
 	b.mountSetattr(self, exe.value(), false, unix.MOUNT_ATTR_RDONLY, 0)
 	b.keepOnExec(b.socket)
+	b.keepCapabilities()
 	args, env := b.strs([]string{"hull-init"}), b.strs([]string{early.Env + "=" + strconv.Itoa(int(fd.v)), "GOGC=off"})
 	b.call("re-execute", "hull", unix.SYS_EXECVEAT, exe.value(), b.str(""), args, env, num(unix.AT_EMPTY_PATH))
 	b.resume = len(b.calls)
+	b.call("clear ambient capabilities", "", unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_CLEAR_ALL), num(0), num(0), num(0))
 	return nil
+}
+
+// keepCapabilities carries the rights over a new user namespace across the re-execution: where no id 0 is mapped they
+// would be lost to it, capabilities(7).
+func (b *birth) keepCapabilities() {
+	if !b.userns || zeroMapped(b.spec.Linux.UIDMappings) && zeroMapped(b.spec.Linux.GIDMappings) {
+		return
+	}
+	var head [8]byte
+	binary.NativeEndian.PutUint32(head[:], unix.LINUX_CAPABILITY_VERSION_3)
+	all := bytes.Repeat([]byte{0xff}, 24) // the kernel leaves out what it does not know
+	b.call("keep capabilities", "", unix.SYS_CAPSET, b.bytes(head[:]), b.bytes(all))
+	for n := range lastCap + 1 {
+		b.call("keep capability", strconv.Itoa(n), unix.SYS_PRCTL, num(unix.PR_CAP_AMBIENT), num(unix.PR_CAP_AMBIENT_RAISE),
+			num(n), num(0), num(0)).orGoOn(unix.EINVAL)
+	}
 }
 
 // inherit notes that a re-executed hull needs the descriptor too. The calls that keep it open come before the
