@@ -1,0 +1,79 @@
+package layers
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+)
+
+// TestAddBig measures Add of the OCI layout in HULL_BENCH_IMAGE (see testdata/bench/bigimage), fetched over HTTP from
+// HULL_BENCH_URL if that is set, into a new store in HULL_BENCH_ROOT. The store stays: ext4 makes files slowly for
+// minutes after as many were removed.
+func TestAddBig(t *testing.T) {
+	dir := os.Getenv("HULL_BENCH_IMAGE")
+	if dir == "" {
+		t.Skip("HULL_BENCH_IMAGE is not set")
+	}
+	img := benchImage(t, dir)
+	if url := os.Getenv("HULL_BENCH_URL"); url != "" {
+		img = overHTTP{img, url}
+	}
+	root, err := os.MkdirTemp(os.Getenv("HULL_BENCH_ROOT"), "store-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ := Open(root)
+	if _, err := s.Add(t.Context(), "docker.io/library/big:latest", img, AddOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// benchImage opens the only image of a layout.
+func benchImage(t testing.TB, dir string) v1.Image {
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := index.Image(m.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// overHTTP is an image whose layers come from a web server.
+type overHTTP struct {
+	v1.Image
+	url string
+}
+
+func (i overHTTP) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	l, err := i.Image.LayerByDigest(h)
+	return webLayer{l, i.url + filepath.Join("/blobs/sha256", h.Hex)}, err
+}
+
+type webLayer struct {
+	v1.Layer
+	url string
+}
+
+func (l webLayer) Compressed() (io.ReadCloser, error) {
+	r, err := http.Get(l.url)
+	if err != nil {
+		return nil, err
+	}
+	if r.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("get %s: %s", l.url, r.Status)
+	}
+	return r.Body, nil
+}

@@ -1,0 +1,74 @@
+package layers
+
+import (
+	"os"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// flushEvery is after how many written bytes the disk is told to keep up.
+const flushEvery = 128 << 20
+
+// flusher makes durable what an Add writes, before any of it gets its name: a power loss must never leave a layer
+// that looks finished and is not.
+//
+// It calls syncfs, which writes back the whole file system, for what Add makes is nearly all there is to write: 75,000
+// files of 1.1 GB, and the blobs. fsync for each of them would wait for the disk 75,000 times. One syncfs at the end
+// took 1.1 to 1.8 seconds after 4 to 6 of unpacking, during which no processor worked; called while the layers are
+// unpacked too, the rest takes 0.1 to 1. The other way, to publish at once and to unpack again after an unclean
+// reboot whatever was not known to be on the disk, saves that rest, but every start would have to look for such a
+// mark, and every clean reboot would have to be told from an unclean one.
+type flusher struct {
+	dir     *os.File
+	written atomic.Int64
+	kick    chan struct{}
+	ended   chan struct{}
+	err     error // of the flushing goroutine, good after ended is closed
+}
+
+// newFlusher starts flushing for the jobs of a plan.
+func (s *Store) newFlusher(p *plan) *flusher {
+	f := &flusher{kick: make(chan struct{}, 1), ended: make(chan struct{})}
+	f.dir, f.err = os.Open(s.path("tmp"))
+	for _, j := range p.jobs {
+		j.wrote = f.wrote
+	}
+	go func() {
+		defer close(f.ended)
+		for range f.kick {
+			f.sync()
+		}
+	}()
+	return f
+}
+
+// wrote counts bytes, and has them flushed when there are enough. It never waits.
+func (f *flusher) wrote(n int) {
+	before := f.written.Add(int64(n)) - int64(n)
+	if before/flushEvery == (before+int64(n))/flushEvery {
+		return
+	}
+	select {
+	case f.kick <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// sync writes everything back. The first error stays: the kernel reports each once.
+func (f *flusher) sync() {
+	if f.err == nil {
+		f.err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.dir.Fd())))
+	}
+}
+
+// finish makes durable all that was written until now.
+func (f *flusher) finish() error {
+	close(f.kick)
+	<-f.ended
+	if f.dir != nil {
+		f.sync()
+		f.dir.Close()
+	}
+	return f.err
+}

@@ -1,0 +1,231 @@
+package layers
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
+)
+
+// record is the answer to one Lookup, kept in a file of its own so that a start reads neither index nor manifest.
+type record struct {
+	Index stamp
+	OneID bool
+	Query string
+	Image *Image
+}
+
+// stamp tells one state of index.json from another. Every change of hull's makes a new file.
+type stamp struct {
+	Ino        uint64
+	Sec, Nsec  int64
+	CSec, CNse int64
+	Size       int64
+}
+
+// stamp looks at index.json.
+func (s *Store) stamp() (stamp, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(s.indexFile(), &st); err != nil {
+		return stamp{}, &os.PathError{Op: "stat", Path: s.indexFile(), Err: err}
+	}
+	sec, nsec := st.Mtim.Unix()
+	csec, cnsec := st.Ctim.Unix()
+	return stamp{st.Ino, sec, nsec, csec, cnsec, st.Size}, nil
+}
+
+// Lookup finds an image by what somebody typed: a name (missing parts are those of Docker's short form), a name with
+// a digest, an image ID or manifest digest with or without "sha256:", or an unambiguous beginning of one. A name
+// goes before an ID. Errors: ErrNotFound, ErrAmbiguous, or what is wrong with the store.
+func (s *Store) Lookup(query string) (*Image, error) {
+	now, err := s.stamp()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("look up %q: %w", query, ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", query, err)
+	}
+	if img := s.recorded(query, now); img != nil {
+		return img, nil
+	}
+	e, err := s.find(query)
+	if err != nil {
+		return nil, err
+	}
+	img, err := s.image(e)
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", query, err)
+	}
+	s.record(query, now, img)
+	return img, nil
+}
+
+// recordFile is where the answer for a query is kept. A slash cannot be in a file's name, and a long query not either.
+func (s *Store) recordFile(query string) string {
+	file := strings.NewReplacer("%", "%25", "/", "%2F").Replace(query)
+	if len(file) > 200 {
+		sum := sha256.Sum256([]byte(query))
+		file = hex.EncodeToString(sum[:])
+	}
+	return s.root + "/records/" + file + ".json"
+}
+
+// recorded reads an answer that still is right, or nil.
+func (s *Store) recorded(query string, now stamp) *Image {
+	b, err := os.ReadFile(s.recordFile(query))
+	if err != nil {
+		return nil
+	}
+	var r record
+	if json.Unmarshal(b, &r) != nil || r.Index != now || r.OneID != s.OneID || r.Query != query {
+		return nil
+	}
+	return r.Image
+}
+
+// record keeps an answer. One about an image that is not all unpacked would be wrong soon. Records only save
+// time, so a store that cannot be written does without.
+func (s *Store) record(query string, now stamp, img *Image) {
+	if img.Layers == nil {
+		return
+	}
+	b, err := json.Marshal(record{Index: now, OneID: s.OneID, Query: query, Image: img})
+	if err != nil {
+		return
+	}
+	f, err := os.CreateTemp(s.path("tmp"), "record-")
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	_, err = f.Write(b)
+	if or(err, os.Rename(f.Name(), s.recordFile(query))) != nil {
+		_ = os.Remove(f.Name())
+	}
+}
+
+// find searches the index for what somebody typed.
+func (s *Store) find(query string) (*entry, error) {
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", query, err)
+	}
+	d, err := s.search(index, query)
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", query, err)
+	}
+	e, err := s.entry(*d)
+	if err != nil {
+		return nil, fmt.Errorf("look up %q: %w", query, err)
+	}
+	return e, nil
+}
+
+// search tries the ways to spell an image one after the other.
+func (s *Store) search(index *v1.IndexManifest, query string) (*v1.Descriptor, error) {
+	if query == "" {
+		return nil, ErrNotFound
+	}
+	if d := searchName(index, query); d != nil {
+		return d, nil
+	}
+	return s.searchID(index, query)
+}
+
+// searchName finds an entry by name. The last one counts where another tool wrote a name twice.
+func searchName(index *v1.IndexManifest, query string) *v1.Descriptor {
+	full := fullName(query)
+	matches := []func(d *v1.Descriptor) bool{
+		func(d *v1.Descriptor) bool { return nameOf(d) == query },
+		func(d *v1.Descriptor) bool { return full != "" && fullName(nameOf(d)) == full },
+		func(d *v1.Descriptor) bool {
+			repo, digest, ok := strings.Cut(full, "@")
+			return ok && d.Digest.String() == digest && repository(fullName(nameOf(d))) == repo
+		},
+	}
+	for _, match := range matches {
+		for _, d := range slices.Backward(index.Manifests) {
+			if match(&d) {
+				return &d
+			}
+		}
+	}
+	return nil
+}
+
+// searchID finds an entry by the beginning of its image ID or manifest digest.
+func (s *Store) searchID(index *v1.IndexManifest, query string) (*v1.Descriptor, error) {
+	prefix := strings.TrimPrefix(query, "sha256:")
+	if prefix == "" || !isHex(prefix) || len(prefix) > 64 {
+		return nil, ErrNotFound
+	}
+	var found *v1.Descriptor
+	var id string
+	for i := range index.Manifests {
+		e, err := s.entry(index.Manifests[i])
+		if err != nil {
+			continue // somebody else's entry, of no kind that has an ID
+		}
+		config := e.manifest.Config.Digest
+		if !hasPrefix(prefix, config.Hex, e.desc.Digest.Hex, e.top.Digest.Hex) {
+			continue
+		}
+		if found != nil && id != config.Hex {
+			return nil, ErrAmbiguous
+		}
+		if found == nil || nameOf(found) == "" {
+			found, id = &index.Manifests[i], config.Hex
+		}
+	}
+	if found == nil {
+		return nil, ErrNotFound
+	}
+	return found, nil
+}
+
+// hasPrefix says whether one of the digests begins so.
+func hasPrefix(prefix string, digests ...string) bool {
+	return slices.ContainsFunc(digests, func(d string) bool { return strings.HasPrefix(d, prefix) })
+}
+
+// List gives all images, each once for every name it has, in the order in which they were named; those of the
+// index's entries that are no images, or whose blobs are missing, are left out.
+func (s *Store) List() ([]*Image, error) {
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	var images []*Image
+	for _, d := range index.Manifests {
+		e, err := s.entry(d)
+		if err != nil {
+			continue
+		}
+		if img, err := s.image(e); err == nil {
+			images = append(images, img)
+		}
+	}
+	return images, nil
+}
+
+// Tag gives the image that src finds one more name, dst, a full name. Another image that had it loses it.
+func (s *Store) Tag(src, dst string) error {
+	if fullName(dst) != dst || strings.Contains(dst, "@") {
+		return fmt.Errorf("tag %q: not a full image name", dst)
+	}
+	return s.changeIndex(func(index *v1.IndexManifest) error {
+		d, err := s.search(index, src)
+		if err != nil {
+			return fmt.Errorf("tag %q: %w", src, err)
+		}
+		setName(index, dst, *d)
+		return nil
+	})
+}
