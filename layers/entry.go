@@ -18,7 +18,7 @@ func (u *unpacking) make(ctx context.Context, f *folder, name, p string, m meta)
 		return u.directory(f, name, p, m)
 	case tar.TypeLink:
 		return u.hardLink(f, name, p, m)
-	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // TypeRegA is in old tars
+	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse: // the reader makes the old TypeRegA a TypeReg
 		return u.regular(ctx, f, name, p, m)
 	case tar.TypeSymlink:
 		return u.symlink(f, name, p, m)

@@ -58,6 +58,7 @@ func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, 
 			return img, err
 		}
 		if f.Policy == PullNever {
+			//lint:ignore ST1005 Docker's words, which scripts look for
 			return nil, fmt.Errorf("No such image: %s%w", name, errHidden{err})
 		}
 	}
@@ -197,6 +198,7 @@ func (h *Host) Push(ctx context.Context, name string) (registry.Reference, v1.Im
 	}
 	img, err := h.Images.Image(ref.String())
 	if errors.Is(err, layers.ErrNotFound) {
+		//lint:ignore ST1005 Docker's words, which scripts look for
 		return ref, nil, fmt.Errorf("An image does not exist locally with the tag: %s%w", ref.Familiar(), errHidden{err})
 	}
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -230,11 +229,4 @@ func cutUserns(s string) (mode, options string, found bool) {
 		}
 	}
 	return s, "", false
-}
-
-// signal sends a signal to the program, whether it is there or not.
-func (s *start) signal(sig syscall.Signal) {
-	if s.process != nil {
-		_ = s.process.Signal(sig)
-	}
 }

@@ -144,6 +144,7 @@ func (h *Host) List() ([]*Container, error) {
 
 // Find gives the container that ref names: its full name or ID, or the beginning of exactly one ID.
 func (h *Host) Find(ref string) (*Container, error) {
+	//lint:ignore ST1005 Docker's words, which scripts look for
 	missing := fmt.Errorf("No such container: %s%w", ref, errHidden{ErrNotFound})
 	ref = strings.TrimPrefix(ref, "/")
 	if ref == "" || strings.ContainsRune(ref, '/') {
