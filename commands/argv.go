@@ -137,7 +137,7 @@ func findLong(known []*option, name string) *option {
 
 func findShort(known []*option, letter byte) *option {
 	for _, o := range known {
-		if o.short == letter {
+		if letter != 0 && o.short == letter {
 			return o
 		}
 	}

@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/hullrun/hull/run"
@@ -40,14 +41,16 @@ type wishes struct {
 // runFlags are all flags of run, each put where package run looks for it.
 func (w *wishes) runFlags() []*option {
 	w.swappiness = -1
-	flags := w.lifeFlags()
-	flags = append(flags, in(groupProcess, w.processFlags()...)...)
-	flags = append(flags, in(groupFiles, w.fileFlags()...)...)
-	flags = append(flags, in(groupNetwork, w.networkFlags()...)...)
-	flags = append(flags, in(groupLimits, w.limitFlags()...)...)
-	flags = append(flags, in(groupIsolation, w.isolationFlags()...)...)
-	flags = append(flags, w.laterFlags()...)
-	return append(flags, w.ignoredFlags()...)
+	return slices.Concat(
+		w.lifeFlags(),
+		in(groupProcess, w.processFlags()...),
+		in(groupFiles, w.fileFlags()...),
+		in(groupNetwork, w.networkFlags()...),
+		in(groupLimits, w.limitFlags()...),
+		in(groupIsolation, w.isolationFlags()...),
+		w.laterFlags(),
+		w.ignoredFlags(),
+	)
 }
 
 func (w *wishes) lifeFlags() []*option {
@@ -199,13 +202,14 @@ const (
 
 // laterFlags are refused: doing without them would silently run something else than what was asked for.
 func (w *wishes) laterFlags() []*option {
-	return append(later(needsDetach, "!detach,d", "health-on-failure", "sdnotify"),
-		append(later(needsNetwork, "!publish-all,P", "network-alias,net-alias", "ip", "ip6", "mac-address", "link-local-ip", "link"),
-			append(later(needsHealth, "health-cmd", "health-interval", "health-timeout", "health-retries", "health-start-period",
-				"health-start-interval"),
-				append(later(needsVolume, "volumes-from", "storage-opt", "!read-only-tmpfs", "secret", "rootfs"),
-					later(notYet, "gpus", "rmi", "tz", "http-proxy", "passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
-						"tls-verify", "authfile", "cert-dir", "creds", "retry", "retry-delay", "uidmap", "gidmap", "systemd", "cgroups")...)...)...)...)
+	return slices.Concat(
+		later(needsDetach, "!detach,d", "health-on-failure", "sdnotify"),
+		later(needsNetwork, "!publish-all,P", "network-alias,net-alias", "ip", "ip6", "mac-address", "link-local-ip", "link"),
+		later(needsHealth, "health-cmd", "health-interval", "health-timeout", "health-retries", "health-start-period",
+			"health-start-interval"),
+		later(needsVolume, "volumes-from", "storage-opt", "!read-only-tmpfs", "secret", "rootfs"),
+		later(notYet, "gpus", "!rmi", "tz", "!http-proxy", "!passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
+			"tls-verify", "authfile", "cert-dir", "creds", "retry", "retry-delay", "uidmap", "gidmap", "systemd", "cgroups"))
 }
 
 // later makes flags that are refused with a reason; a "!" before the name marks a switch, whose =false is fine.
