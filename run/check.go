@@ -90,6 +90,10 @@ func (p *ProcessConfig) check() error {
 func (f *FilesConfig) check() error {
 	seen := map[string]bool{}
 	for _, m := range f.Mounts {
+		// Without them the host's files would be written to, or keep their owner: not what was asked for.
+		if m.Overlay || m.Chown {
+			return fmt.Errorf("mount %q: options O and U are not known yet", m.Target)
+		}
 		if seen[m.Target] {
 			return fmt.Errorf("mount %q: Duplicate mount point: %s", m.Target, m.Target)
 		}
@@ -126,8 +130,24 @@ func (i *IsolationConfig) check() error {
 			return fmt.Errorf("%s %q: invalid mode: want one of %s", kind.name, kind.value, want)
 		}
 	}
+	if err := i.Security.check(); err != nil {
+		return err
+	}
 	_, err := ParseUserns(i.Userns)
 	return err
+}
+
+// check refuses protection that was asked for and would not be there.
+func (o *SecurityOpts) check() error {
+	if o.AppArmor != "" && o.AppArmor != "unconfined" {
+		return fmt.Errorf("security-opt %q: AppArmor profiles are not known yet: seccomp and capabilities protect the host", "apparmor="+o.AppArmor)
+	}
+	for _, l := range o.Labels {
+		if l != "disable" {
+			return fmt.Errorf("security-opt %q: SELinux labels are not known yet: seccomp and capabilities protect the host", "label="+l)
+		}
+	}
+	return nil
 }
 
 // checkShared refuses wishes that would change a namespace which belongs to the host.
