@@ -1,0 +1,119 @@
+package run
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+func TestDefaultRoot(t *testing.T) {
+	t.Setenv("HULL_ROOT", "/from/env")
+	if dir, err := DefaultRoot(); err != nil || dir != "/from/env" {
+		t.Error(dir, err)
+	}
+	t.Setenv("HULL_ROOT", "")
+	if os.Geteuid() == 0 {
+		if dir, err := DefaultRoot(); err != nil || dir != "/var/lib/hull" {
+			t.Error(dir, err)
+		}
+		return
+	}
+	for _, row := range []struct{ data, home, want string }{
+		{"/d", "/h", "/d/hull"}, {"relative", "/h", "/h/.local/share/hull"}, {"", "/h", "/h/.local/share/hull"}, {"", "", ""},
+	} {
+		t.Setenv("XDG_DATA_HOME", row.data)
+		t.Setenv("HOME", row.home)
+		dir, err := DefaultRoot()
+		if dir != row.want || (err != nil) != (row.want == "") || err != nil && !strings.Contains(err.Error(), "\nset HOME or XDG_DATA_HOME") {
+			t.Errorf("%+v: %s, %v", row, dir, err)
+		}
+	}
+}
+
+func TestSettings(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.json")
+	h := &Host{ConfigFile: file}
+	if _, err := h.Settings(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that was named must be there: %v", err)
+	}
+	for text, want := range map[string]string{
+		`{"registries": {"docker.io": {"mirrors": ["https://m"], "http": true}}}`: "",
+		`{}`: "", `{"registries": 5}`: `read configuration "` + file + `": json: cannot unmarshal`, `{`: "unexpected end of JSON input",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := h.Settings()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v", text, err)
+		}
+		if r := s.Registries["docker.io"]; len(text) > 30 && (len(r.Mirrors) != 1 || !r.HTTP) {
+			t.Errorf("%+v", s)
+		}
+	}
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Client(); err == nil {
+		t.Error("a client from a broken configuration")
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	own := func(inside, outside int) []specs.LinuxIDMapping { return oneMap(inside, outside) }
+	uid, gid := os.Geteuid(), os.Getegid()
+	same := func(a, b []specs.LinuxIDMapping) bool { return len(a) == 1 && a[0] == b[0] }
+	for _, row := range []struct {
+		rootless     bool
+		userns       string
+		safe         bool
+		inUID, inGID int // -1: no user namespace
+
+		want string
+	}{
+		{false, "", false, -1, -1, ""}, {false, "host", false, -1, -1, ""}, {false, "one-id", false, 0, 0, ""},
+		{false, "auto", false, 0, 0, `userns "auto": as root`},
+		{true, "", true, 0, 0, ""}, {true, "one-id", false, 0, 0, ""}, {true, "nomap", false, 0, 0, ""},
+		{true, "keep-id", false, uid, gid, ""}, {true, "keep-id:uid=33,gid=44", false, 33, 44, ""}, {true, "keep-id:uid=5", false, 5, gid, ""},
+		{true, "keep-id:uid=x", false, 0, 0, "userns keep-id:uid=x"},
+	} {
+		h := &Host{rootless: row.rootless}
+		id, err := h.identity(row.userns, row.safe)
+		if row.want != "" {
+			if err == nil || !strings.Contains(err.Error(), row.want) {
+				t.Errorf("%+v: %v", row, err)
+			}
+			continue
+		}
+		if err != nil || id.UserNS != (row.inUID >= 0) || id.UserNS && (!id.OneID || !same(id.UIDs, own(row.inUID, uid)) || !same(id.GIDs, own(row.inGID, gid))) {
+			t.Errorf("%+v: %+v, %v", row, id, err)
+		}
+	}
+	id := one(33)
+	if err := id.checkUser(specs.User{UID: 33, GID: 33}); err != nil {
+		t.Error(err)
+	}
+	if err := id.checkUser(specs.User{UID: 34, GID: 33}); err == nil || !strings.Contains(err.Error(), "user 34:33: no such id") ||
+		!strings.Contains(err.Error(), "--userns=keep-id:uid=34,gid=33") {
+		t.Error(err)
+	}
+	if err := (Identity{}).checkUser(specs.User{UID: 1 << 20}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestVolumes makes a volume's directory once.
+func TestVolumes(t *testing.T) {
+	h := emptyHost(t)
+	dir, err := h.volume("data")
+	if err != nil || dir != filepath.Join(h.Root, "volumes/data/_data") || !exists(dir) {
+		t.Error(dir, err)
+	}
+	if again, err := h.volume("data"); err != nil || again != dir {
+		t.Error(again, err)
+	}
+}
