@@ -118,6 +118,11 @@ func (c *Container) discard() error {
 			os.Remove(c.host.nameLink(c.Name))
 		}
 	}
+	for _, v := range c.Volumes {
+		if err := c.host.removeTree(filepath.Join(c.host.Root, "volumes", v)); err != nil {
+			c.host.warn("remove volume %s: %v", v, err)
+		}
+	}
 	if c.quickRemove() {
 		c.unlock()
 		return nil

@@ -47,7 +47,12 @@ func (c *Container) Run(ctx context.Context, io IO) (Result, error) {
 	s := &start{Container: c}
 	s.signals = catchSignals(!c.Config.Lifetime.NoSigProxy)
 	res, err := s.run(ctx, io)
-	return res, errors.Join(err, s.end(res, err))
+	if left := s.end(res, err); left != nil && err == nil {
+		c.host.warn("clean up after container %s: %v", c.Name, left) // the program's status is what counts
+	} else {
+		err = errors.Join(err, left)
+	}
+	return res, err
 }
 
 func (s *start) run(ctx context.Context, io IO) (res Result, err error) {

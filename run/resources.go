@@ -37,7 +37,12 @@ func (s *start) findMount(m MountSpec) (specs.Mount, error) {
 	case MountTmpfs:
 		return tmpfsMount(m), nil
 	case MountVolume:
-		dir, err := s.host.volume(m.Source)
+		name := m.Source
+		if name == "" {
+			name = NewID()
+			s.Volumes = append(s.Volumes, name)
+		}
+		dir, err := s.host.volume(name)
 		if err != nil {
 			return specs.Mount{}, err
 		}

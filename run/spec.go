@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -44,13 +45,22 @@ func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 	if !strings.HasPrefix(cwd, "/") {
 		cwd = "/" + cwd // the image's: old builders left the slash out
 	}
+	user := w.User.User
+	if c.Process.Umask != "" {
+		mask, err := strconv.ParseUint(c.Process.Umask, 8, 9)
+		if err != nil {
+			return nil, fmt.Errorf("umask %q: want octal", c.Process.Umask)
+		}
+		bits := uint32(mask)
+		user.Umask = &bits
+	}
 	s := &specs.Spec{
 		Version:    specs.Version,
 		Hostname:   hostname(c, w.ID),
 		Domainname: c.Network.Domainname,
 		Root:       &specs.Root{Path: w.Dir, Readonly: c.Files.ReadOnly},
 		Process: &specs.Process{
-			Args: args, Cwd: cwd, Env: environment(c, &image.Config, w), User: w.User.User,
+			Args: args, Cwd: cwd, Env: environment(c, &image.Config, w), User: user,
 			Terminal: c.Process.TTY, ConsoleSize: w.ConsoleSize,
 			Capabilities:    capabilities(c, w),
 			NoNewPrivileges: c.Isolation.Security.NoNewPrivileges,

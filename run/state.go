@@ -47,6 +47,8 @@ type State struct {
 	Cgroups           []string
 	UserNS            bool
 	StopSignal        string
+	// Volumes are the container's anonymous ones, which go with it.
+	Volumes []string
 }
 
 // Container is one container of a host.
