@@ -22,8 +22,9 @@ import (
 type job struct {
 	desc     v1.Descriptor
 	diffID   string
-	source   func() (io.ReadCloser, error)
-	index    int // its first place in the image, from 0
+	remote   func() (io.ReadCloser, error) // where the image came from
+	source   func() (io.ReadCloser, error) // that, or the blob in the store
+	index    int                           // its first place in the image, from 0
 	wantBlob bool
 	wantTree bool
 	oneID    bool

@@ -87,12 +87,21 @@ func (s *Store) numbered() ([]string, error) {
 	var numbers []string
 	for _, e := range entries {
 		name, _, _ := strings.Cut(e.Name(), ".")
-		n, err := strconv.ParseInt(name, 36, 32)
-		if err == nil && n > 0 && name == strconv.FormatInt(n, 36) && !slices.Contains(numbers[max(0, len(numbers)-2):], name) {
+		if parseNumber(name) > 0 && !slices.Contains(numbers[max(0, len(numbers)-2):], name) {
 			numbers = append(numbers, name)
 		}
 	}
 	return numbers, nil
+}
+
+// parseNumber reads a layer's number; it is 0 for what is none. Five digits are 60 million layers, and keep "sha256"
+// from being one.
+func parseNumber(name string) int64 {
+	n, err := strconv.ParseInt(name, 36, 64)
+	if err != nil || len(name) > 5 || name != strconv.FormatInt(n, 36) {
+		return 0
+	}
+	return max(n, 0)
 }
 
 // nextNumber gives a number that no layer ever had, so that a start which looked a layer up before it was removed
@@ -104,11 +113,10 @@ func (s *Store) nextNumber() (string, error) {
 	}
 	last := int64(0)
 	if b, err := os.ReadFile(s.path("layers", ".last")); err == nil {
-		last, _ = strconv.ParseInt(string(b), 36, 32)
+		last = parseNumber(string(b))
 	}
 	for _, number := range numbers {
-		n, _ := strconv.ParseInt(number, 36, 32)
-		last = max(last, n)
+		last = max(last, parseNumber(number))
 	}
 	next := strconv.FormatInt(last+1, 36)
 	if err := os.WriteFile(s.path("layers", ".last"), []byte(next), 0o600); err != nil {
