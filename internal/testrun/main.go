@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -71,7 +72,7 @@ func (o *options) do(args []string) (bool, error) {
 		return err == nil, err
 	}
 	if dir := os.Getenv(insideEnv); dir != "" {
-		return o.inside(dir, args)
+		return o.inside(dir)
 	}
 	dir, err := os.MkdirTemp("/var/tmp", "hull-test-")
 	if err != nil {
@@ -81,8 +82,21 @@ func (o *options) do(args []string) (bool, error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // for the ordinary user
 		return false, err
 	}
-	return o.enter(dir)
+	// Before the private /tmp hides what may lie in the real one: the checkout, the file for the outcomes.
+	if o.staged == "" {
+		if _, err := build(filepath.Join(dir, "stage"), args); err != nil {
+			return false, err
+		}
+	}
+	ok, err := o.enter(dir)
+	if o.events != "" && err == nil {
+		err = copyFile(o.events, outcomes(dir), 0o644)
+	}
+	return ok, err
 }
+
+// outcomes is where the tests' outcomes are kept until the end.
+func outcomes(dir string) string { return filepath.Join(dir, "events") }
 
 // enter runs this command again in a mount namespace of its own, or here if that may not be made.
 func (o *options) enter(dir string) (bool, error) {
@@ -99,7 +113,7 @@ func (o *options) enter(dir string) (bool, error) {
 	err = cmd.Start()
 	if err != nil && os.Getuid() == 0 {
 		fmt.Println("No private mount namespace for the tests, so what others leave in /tmp meanwhile counts:", err)
-		return o.inside(dir, flag.Args())
+		return o.inside(dir)
 	}
 	if err != nil {
 		return false, err
@@ -117,7 +131,7 @@ func (o *options) enter(dir string) (bool, error) {
 }
 
 // inside does the work, below dir.
-func (o *options) inside(dir string, args []string) (bool, error) {
+func (o *options) inside(dir string) (bool, error) {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return false, os.NewSyscallError("prctl PR_SET_CHILD_SUBREAPER", err)
 	}
@@ -129,10 +143,7 @@ func (o *options) inside(dir string, args []string) (bool, error) {
 	}
 	staged := o.staged
 	if staged == "" {
-		staged = dir + "/stage"
-		if _, err := build(staged, args); err != nil {
-			return false, err
-		}
+		staged = filepath.Join(dir, "stage")
 	}
 	r, err := newRunner(o, dir, staged)
 	if err != nil {

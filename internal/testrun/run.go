@@ -78,7 +78,7 @@ func (r *runner) all() (bool, error) {
 	leftovers.Reap()
 	r.results.print(os.Stdout)
 	if r.events != "" {
-		err = r.results.save(r.events)
+		err = r.results.save(outcomes(r.dir))
 	}
 	return r.results.good() && !r.stopped.Load(), err
 }
