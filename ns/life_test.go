@@ -368,10 +368,10 @@ func TestAsOrdinaryUser(t *testing.T) {
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	copySelf(t, filepath.Join(dir, "test"))
 	for _, d := range []string{dir, filepath.Join(dir, "tmp")} {
-		if err := os.MkdirAll(d, 0o755); err == nil {
-			err = os.Chmod(d, 0o777)
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
 		}
-		if err != nil {
+		if err := os.Chmod(d, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
