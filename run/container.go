@@ -236,16 +236,13 @@ func (h *Host) Sweep() {
 		c, err := h.load(e.Name())
 		if err != nil {
 			c = &Container{host: h, State: State{ID: e.Name(), Config: Config{Lifetime: LifetimeConfig{Remove: true}}}}
+			// Made a moment ago and not yet locked? A lock of ours would be in its maker's way: give it a second.
+			if st, e := os.Stat(c.dir()); e == nil && time.Since(st.ModTime()) < time.Second {
+				continue
+			}
 		}
 		if c.takeLock() != nil {
 			continue
-		}
-		if err != nil {
-			// Made a moment ago and not yet locked? Then its maker finds it gone, and says so; give it a second.
-			if st, e := os.Stat(c.dir()); e == nil && time.Since(st.ModTime()) < time.Second {
-				c.unlock()
-				continue
-			}
 		}
 		if c.Config.Lifetime.Remove && c.Status != Created || err != nil {
 			c.removeGroups()

@@ -162,6 +162,9 @@ func (s *start) makeGroup() error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkOOMScore(); err != nil {
+		return err
+	}
 	wanted := limited(resources) || s.Config.Isolation.PID == "host" || s.Config.Limits.CgroupParent != ""
 	if !wanted && cgroups.Version() != 2 {
 		return nil
@@ -187,6 +190,11 @@ func (s *start) makeGroup() error {
 		}
 		s.host.warn("%v", w)
 	}
+	return nil
+}
+
+// checkOOMScore warns of a score that the kernel will not take.
+func (s *start) checkOOMScore() error {
 	if adj := s.Config.Limits.OOMScoreAdj; adj != nil && s.host.rootless && *adj < 0 {
 		if s.Config.Limits.Require {
 			return fmt.Errorf("--oom-score-adj %d: only root may lower it (--require-limits)", *adj)

@@ -125,8 +125,9 @@ func (h *Host) load(id string) (*Container, error) {
 	return c, nil
 }
 
-// List gives all containers, newest first.
+// List gives all containers, newest first. What killed hulls have left is cleared away on the occasion.
 func (h *Host) List() ([]*Container, error) {
+	h.Sweep()
 	entries, err := os.ReadDir(h.containers())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
