@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, and the
 // conditions root, userns (somebody who is not root may make user namespaces), v1 and v2 (of cgroups, v2 being the
-// unified tree) and shared (real images, whose folder is $SHARED).
+// unified tree), shared (real images, whose folder is $SHARED) and slow (somebody has the time: $HULL_TEST_SLOW is set).
 func TestScripts(t *testing.T) {
 	shared, err := filepath.Abs(cmp.Or(os.Getenv("HULL_TEST_IMAGES"), "../shared/images"))
 	if err != nil {
@@ -82,6 +82,8 @@ func condition(name, shared string) (bool, error) {
 		return exists("/sys/fs/cgroup/cgroup.controllers"), nil
 	case "v1":
 		return !exists("/sys/fs/cgroup/cgroup.controllers"), nil
+	case "slow":
+		return os.Getenv("HULL_TEST_SLOW") != "", nil
 	case "shared":
 		return exists(filepath.Join(shared, "busybox/index.json")), nil
 	}
