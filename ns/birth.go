@@ -20,6 +20,7 @@ type birth struct {
 
 	userns bool
 	binds  map[int]slot // number of a mount of the specification: its detached copy
+	masks  []slot       // copies of the host's /dev/null, one a masked path, where the container's is not to be trusted
 	nodes  []node       // devices to make, or to bind where the kernel lets nobody make them
 	resume int          // the call at which a re-executed hull carries on
 	files  []*os.File   // open for the child until the fork is done
@@ -44,21 +45,21 @@ var (
 	}
 	// world is left out where there is no mount namespace to build it in.
 	world = recipe{
-		// While the host is still in sight: what comes from it is taken as descriptors, so that no path of the host is
-		// looked up once the container has a say in what a path means.
+		// While the host is still in sight: what comes from it is taken as descriptors, and what the kernel makes only
+		// where the host's own is visible (proc, sysfs) is made. Nothing is attached to a place yet.
 		(*birth).takeBinds,
 		// Nothing mounted below travels to the host. After takeBinds: a volume may want to stay in touch with the host.
 		(*birth).cutPropagation,
 		(*birth).joinNamespaces,
 		(*birth).mountRoot,
-		// From here / is the container's, so links in the image lead nowhere else. The old root stays stacked below the
-		// working directory for a while, because the kernel mounts a fresh proc or sysfs only where one is visible.
 		(*birth).pivot,
+		// At once, before any path of the image is looked up: while the old root is stacked on the new one, a .. at / leads
+		// into it. From here on no link leads anywhere but into the container.
+		(*birth).leaveOldRoot,
 		(*birth).mounts,
 		(*birth).devices,
 		(*birth).putFiles, // on the file system of /dev
 		(*birth).terminal,
-		(*birth).leaveOldRoot,
 		// Made by root, as in Docker, while the root file system can still be written.
 		(*birth).makeWorkdir,
 		// After the last mount: these lie on top. sysctls before /proc/sys becomes read-only.
@@ -238,7 +239,7 @@ func (b *birth) mountRoot() error {
 }
 
 // pivot makes the working directory the root. Mounting the old root on the very same directory (pivot_root(2), NOTES)
-// needs no directory of the image for it; a path that begins with / starts below that mount.
+// needs no directory of the image for it.
 func (b *birth) pivot() error {
 	b.call("pivot_root to", b.spec.Root.Path, unix.SYS_PIVOT_ROOT, b.str("."), b.str("."))
 	return nil

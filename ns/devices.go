@@ -42,18 +42,7 @@ func (b *birth) ownsDev() bool {
 	return false
 }
 
-// bindsDevices says whether nodes are bound from the host instead of being made: in a user namespace nobody may make
-// any, and in a /dev mounted nodev only those that are mounts of their own open.
-func (b *birth) bindsDevices() bool {
-	for _, m := range b.spec.Mounts {
-		if m.Destination == "/dev" && slices.Contains(m.Options, "nodev") {
-			return true
-		}
-	}
-	return b.userns
-}
-
-// takeDevices opens the host's device nodes.
+// takeDevices opens the host's device nodes, because in a user namespace nobody may make any.
 func (b *birth) takeDevices() {
 	for _, d := range b.deviceList() {
 		n := node{d, b.slot()}
@@ -73,7 +62,7 @@ func (b *birth) deviceList() (list []specs.LinuxDevice) {
 
 // devices fills /dev: nodes, the links that programs expect there, and a place for the console.
 func (b *birth) devices() error {
-	if b.bindsDevices() {
+	if b.userns {
 		for _, n := range b.nodes {
 			b.orMake(n.Path, false, func() *call { return b.moveMount(n.Path, n.bind.value(), n.Path, followTarget) })
 		}
@@ -102,17 +91,42 @@ func (b *birth) makeNodes() error {
 		if d.FileMode != nil {
 			mode = uint32(d.FileMode.Perm())
 		}
-		dir := path.Dir(d.Path)
-		if dir != "/dev" {
+		if dir := path.Dir(d.Path); dir != "/dev" {
 			b.makeTarget(dir, true)
 		}
 		b.call("make device", d.Path, unix.SYS_MKNODAT, num(unix.AT_FDCWD), b.str(d.Path), num(kind|mode),
-			num(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).orSkip(0, unix.EEXIST)
+			num(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).orGoOn(unix.EEXIST)
 		if d.UID != nil && *d.UID != 0 || d.GID != nil && *d.GID != 0 {
 			b.call("set owner of", d.Path, unix.SYS_FCHOWNAT, num(unix.AT_FDCWD), b.str(d.Path), num(value(d.UID)), num(value(d.GID)), num(0))
 		}
+		b.letOpen(d.Path)
 	}
 	return nil
+}
+
+// letOpen mounts a node over itself without nodev, if the file system that it is on has that: then it opens, and
+// another node, which the container may make beside it, does not.
+func (b *birth) letOpen(node string) {
+	if !b.shutDev() {
+		return
+	}
+	tree := b.slot()
+	attr := mountAttr(0, 0)
+	binary.NativeEndian.PutUint64(attr[8:], unix.MOUNT_ATTR_NODEV) // to clear
+	b.call("bind device", node, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(node),
+		num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)).into(tree)
+	b.call("let device open", node, unix.SYS_MOUNT_SETATTR, tree.value(), b.str(""), num(unix.AT_EMPTY_PATH), b.bytes(attr), num(32))
+	b.moveMount("device", tree.value(), node, 0)
+}
+
+// shutDev says whether the container's /dev is mounted nodev.
+func (b *birth) shutDev() bool {
+	for _, m := range b.spec.Mounts {
+		if m.Destination == "/dev" {
+			return slices.Contains(m.Options, "nodev")
+		}
+	}
+	return false
 }
 
 func value(id *uint32) uint32 {
@@ -182,7 +196,11 @@ func HostDevice(source, target string) ([]specs.LinuxDevice, error) {
 			return err
 		}
 		var st unix.Stat_t
-		if err := unix.Stat(p, &st); err != nil {
+		look := unix.Lstat // a link in a directory may lead anywhere, to our own streams for one
+		if p == source {
+			look = unix.Stat
+		}
+		if err := look(p, &st); err != nil {
 			return &os.PathError{Op: "stat", Path: p, Err: err}
 		}
 		kind := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[st.Mode&unix.S_IFMT]

@@ -97,11 +97,17 @@ func propagationFlag(option string) (uintptr, bool) {
 // Setting these with mount_setattr(2) leaves flags alone that a user namespace may not lift.
 func (b *birth) takeBinds() error {
 	for i, m := range b.spec.Mounts {
-		f, _, err := mountOptions(m.Options)
+		f, data, err := mountOptions(m.Options)
 		if err != nil {
 			return err
 		}
-		if m.Destination == "/" || !f.bind && m.Type != "bind" {
+		if m.Destination == "/" {
+			continue
+		}
+		if !f.bind && m.Type != "bind" {
+			if ownKind(m) {
+				b.binds[i] = b.prepare(m, f, data)
+			}
 			continue
 		}
 		s := b.slot()
@@ -113,10 +119,45 @@ func (b *birth) takeBinds() error {
 		b.setattr(m.Source, s.value(), f)
 		b.binds[i] = s
 	}
-	if b.bindsDevices() {
+	if b.userns {
 		b.takeDevices()
 	}
+	if !b.ownsDev() { // then who knows what its null is: each mask is taken from the host
+		for _, p := range b.spec.Linux.MaskedPaths {
+			s := b.slot()
+			b.call("mask", p, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str("/dev/null"), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).into(s)
+			b.masks = append(b.masks, s)
+		}
+	}
 	return nil
+}
+
+// ownKind says whether a mount is one that stands at the root of much else: proc and sysfs, and the container's /dev. A
+// link in the image may not turn it aside (CVE-2019-19921), so they are attached by a call that follows none.
+func ownKind(m specs.Mount) bool {
+	return m.Type == "proc" || m.Type == "sysfs" || m.Type == "tmpfs" && m.Destination == "/dev"
+}
+
+// prepare makes a file system that is attached to nothing yet, fsopen(2).
+func (b *birth) prepare(m specs.Mount, f flagSet, data string) slot {
+	const setFlag, setString, create = 0, 1, 6 // enum fsconfig_command
+	fs, mnt, what := b.slot(), b.slot(), m.Destination
+	b.call("mount "+m.Type+" on", what, unix.SYS_FSOPEN, b.str(m.Type), num(unix.FSOPEN_CLOEXEC)).into(fs)
+	b.call("mount "+m.Type+" on", what, unix.SYS_FSCONFIG, fs.value(), num(setString), b.str("source"), b.str(m.Type), num(0))
+	for o := range strings.SplitSeq(data, ",") {
+		key, value, hasValue := strings.Cut(o, "=")
+		switch {
+		case o == "":
+		case hasValue:
+			b.call("mount "+m.Type+" on", what+" with "+o, unix.SYS_FSCONFIG, fs.value(), num(setString), b.str(key), b.str(value), num(0))
+		default:
+			b.call("mount "+m.Type+" on", what+" with "+o, unix.SYS_FSCONFIG, fs.value(), num(setFlag), b.str(key), num(0), num(0))
+		}
+	}
+	b.call("mount "+m.Type+" on", what, unix.SYS_FSCONFIG, fs.value(), num(create), num(0), num(0), num(0))
+	b.call("mount "+m.Type+" on", what, unix.SYS_FSMOUNT, fs.value(), num(unix.FSMOUNT_CLOEXEC), num(attrs(f.set))).into(mnt)
+	b.call("close", what, unix.SYS_CLOSE, fs.value())
+	return mnt
 }
 
 // setattr gives a detached mount its flags and its propagation, private unless something else was asked for.
@@ -196,7 +237,9 @@ func (b *birth) mount(i int, m specs.Mount) error {
 		return b.call("mount "+m.Type+" on", m.Destination, unix.SYS_MOUNT, b.str(m.Type), b.str(m.Destination),
 			b.str(m.Type), num(f.set), b.str(data))
 	}
-	if s, ok := b.binds[i]; ok {
+	if s, ok := b.binds[i]; ok && ownKind(m) {
+		attach = func() *call { return b.moveMount(m.Type, s.value(), m.Destination, 0) }
+	} else if ok {
 		st, err := os.Stat(m.Source)
 		if err != nil {
 			return err
@@ -321,8 +364,12 @@ func (b *birth) cgroupV1(target string, flags uintptr) {
 // maskPaths hides what tells too much of the host: a directory under an empty one, a file under /dev/null. What this
 // kernel does not have needs no mask.
 func (b *birth) maskPaths() error {
-	for _, p := range b.spec.Linux.MaskedPaths {
-		b.call("mask", p, unix.SYS_MOUNT, b.str("/dev/null"), b.str(p), num(0), num(unix.MS_BIND), num(0)).thenSkip(1).orGoOn()
+	for i, p := range b.spec.Linux.MaskedPaths {
+		if b.ownsDev() {
+			b.call("mask", p, unix.SYS_MOUNT, b.str("/dev/null"), b.str(p), num(0), num(unix.MS_BIND), num(0)).thenSkip(1).orGoOn()
+		} else {
+			b.moveMount("/dev/null", b.masks[i].value(), p, 0).thenSkip(1).orGoOn()
+		}
 		b.call("mask", p, unix.SYS_MOUNT, b.str("tmpfs"), b.str(p), b.str("tmpfs"), num(unix.MS_RDONLY), b.str("size=0k")).orGoOn(unix.ENOENT)
 	}
 	for _, p := range b.spec.Linux.ReadonlyPaths {

@@ -71,8 +71,7 @@ func elf(code []byte) []byte {
 	return append(b, code...)
 }
 
-// stubNumber spells a descriptor below 16384 as the stub reads it: two bytes of seven bits, the eighth always set so that
-// neither ends the string.
+// stubNumber spells a descriptor below 4096 as the stub reads it: two letters, six bits each.
 func stubNumber(fd int) string {
-	return string([]byte{0x80 | byte(fd&0x7f), 0x80 | byte(fd>>7&0x7f)})
+	return string([]byte{0x40 | byte(fd&0x3f), 0x40 | byte(fd>>6&0x3f)})
 }

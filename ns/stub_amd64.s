@@ -18,9 +18,9 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVQ 8(SP), AX
 	MOVBLZX 0(AX), BX
 	MOVBLZX 1(AX), CX
-	ANDL $0x7f, BX
-	ANDL $0x7f, CX
-	SHLL $7, CX
+	ANDL $0x3f, BX
+	ANDL $0x3f, CX
+	SHLL $6, CX
 	ORL  CX, BX
 	// fcntl(socket, F_SETFD, FD_CLOEXEC)
 	MOVL BX, DI
@@ -28,6 +28,8 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL $1, DX
 	MOVL $SYS_fcntl, AX
 	SYSCALL
+	TESTQ AX, AX
+	JNE refuse
 	// execve(argv[1], &argv[2], envp)
 	MOVQ 16(SP), DI
 	LEAQ 24(SP), SI
@@ -49,6 +51,12 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVL $SYS_exit_group, AX
 	SYSCALL
 
+refuse:
+	// No such descriptor: the program is the stub again, by way of /proc/self/exe. That could go on for ever.
+	MOVL $126, DI
+	MOVL $SYS_exit_group, AX
+	SYSCALL
+
 TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
 	INT $3
 
@@ -57,10 +65,18 @@ TEXT init<>(SB), NOSPLIT|NOFRAME, $0
 	MOVQ 8(SP), AX
 	MOVBLZX 0(AX), BX
 	MOVBLZX 1(AX), CX
-	ANDL $0x7f, BX
-	ANDL $0x7f, CX
-	SHLL $7, CX
+	ANDL $0x3f, BX
+	ANDL $0x3f, CX
+	SHLL $6, CX
 	ORL  CX, BX
+	// fcntl(socket, F_SETFD, FD_CLOEXEC), for both
+	MOVL BX, DI
+	MOVL $2, SI
+	MOVL $1, DX
+	MOVL $SYS_fcntl, AX
+	SYSCALL
+	TESTQ AX, AX
+	JNE refuse
 	// Block all signals: they are taken one by one below.
 	MOVQ $-1, AX
 	MOVQ AX, -152(SP)
@@ -81,11 +97,6 @@ TEXT init<>(SB), NOSPLIT|NOFRAME, $0
 	XORL DX, DX
 	MOVL $8, R10
 	MOVL $SYS_sigprocmask, AX
-	SYSCALL
-	MOVL BX, DI
-	MOVL $2, SI
-	MOVL $1, DX
-	MOVL $SYS_fcntl, AX
 	SYSCALL
 	MOVQ 16(SP), DI
 	LEAQ 24(SP), SI
@@ -158,6 +169,10 @@ reap:
 exit:
 	MOVL $SYS_exit_group, AX
 	SYSCALL
+
+refuse:
+	MOVL $126, DI
+	JMP exit
 
 TEXT initEnd<>(SB), NOSPLIT|NOFRAME, $0
 	INT $3

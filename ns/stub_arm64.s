@@ -18,9 +18,9 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD 8(RSP), R9
 	MOVBU (R9), R10
 	MOVBU 1(R9), R11
-	AND $0x7f, R10
-	AND $0x7f, R11
-	LSL $7, R11
+	AND $0x3f, R10
+	AND $0x3f, R11
+	LSL $6, R11
 	ORR R11, R10, R19
 	// fcntl(socket, F_SETFD, FD_CLOEXEC)
 	MOVD R19, R0
@@ -28,6 +28,7 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD $1, R2
 	MOVD $SYS_fcntl, R8
 	SVC
+	CBNZ R0, refuse
 	// execve(argv[1], &argv[2], envp)
 	MOVD 16(RSP), R0
 	ADD $24, RSP, R1
@@ -52,6 +53,12 @@ TEXT stub<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD $SYS_exit_group, R8
 	SVC
 
+refuse:
+	// No such descriptor: the program is the stub again, by way of /proc/self/exe. That could go on for ever.
+	MOVD $126, R0
+	MOVD $SYS_exit_group, R8
+	SVC
+
 TEXT stubEnd<>(SB), NOSPLIT|NOFRAME, $0
 	UNDEF
 
@@ -60,10 +67,17 @@ TEXT init<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD 8(RSP), R9
 	MOVBU (R9), R10
 	MOVBU 1(R9), R11
-	AND $0x7f, R10
-	AND $0x7f, R11
-	LSL $7, R11
+	AND $0x3f, R10
+	AND $0x3f, R11
+	LSL $6, R11
 	ORR R11, R10, R19
+	// fcntl(socket, F_SETFD, FD_CLOEXEC)
+	MOVD R19, R0
+	MOVD $2, R1
+	MOVD $1, R2
+	MOVD $SYS_fcntl, R8
+	SVC
+	CBNZ R0, refuse
 	// Block all signals: they are taken one by one below.
 	MOVD $-1, R0
 	MOVD R0, -152(RSP)
@@ -88,12 +102,6 @@ TEXT init<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD $0, R2
 	MOVD $8, R3
 	MOVD $SYS_sigprocmask, R8
-	SVC
-	// fcntl(socket, F_SETFD, FD_CLOEXEC)
-	MOVD R19, R0
-	MOVD $2, R1
-	MOVD $1, R2
-	MOVD $SYS_fcntl, R8
 	SVC
 	// execve(argv[1], &argv[2], envp)
 	MOVD 16(RSP), R0
@@ -172,6 +180,10 @@ reap:
 exit:
 	MOVD $SYS_exit_group, R8
 	SVC
+
+refuse:
+	MOVD $126, R0
+	B exit
 
 TEXT initEnd<>(SB), NOSPLIT|NOFRAME, $0
 	UNDEF

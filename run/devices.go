@@ -10,17 +10,24 @@ import (
 	"github.com/hullrun/hull/ns"
 )
 
-// findDevices adds the devices that were asked for. They are bound from the host, which works with and without a user
-// namespace, and in a /dev where no other node opens.
+// findDevices adds the devices that were asked for: as nodes of the container's own, or in a user namespace, where nobody
+// may make any, bound from the host.
 func (s *start) findDevices() error {
 	list := s.Config.Files.Devices
 	if s.Config.Isolation.Privileged && !s.world.Identity.UserNS {
+		if slices.ContainsFunc(s.Config.Files.Mounts, func(m MountSpec) bool { return m.Target == "/dev" }) {
+			return nil // the user's own
+		}
 		return s.allDevices()
 	}
 	for _, d := range list {
 		nodes, err := ns.HostDevice(d.Source, d.Target)
 		if err != nil {
 			return fmt.Errorf("device %q: %w", d.Source, err)
+		}
+		if !s.world.Identity.UserNS {
+			s.world.Devices = append(s.world.Devices, nodes...)
+			continue
 		}
 		for _, n := range nodes {
 			source := d.Source + strings.TrimPrefix(n.Path, d.Target)
