@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/registry"
@@ -47,6 +48,14 @@ func allMissing(failed []error) bool {
 
 // removeImage removes one image and prints what is gone. Containers that use it are named in Docker's words.
 func (s *session) removeImage(h *run.Host, name string, force bool) error {
+	alone, err := h.HoldImages(true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return noSuchImage(name, layers.ErrNotFound) // no root directory, no image
+	}
+	if err != nil {
+		return err
+	}
+	defer alone.Close()
 	users, err := imageUsers(h)
 	if err != nil {
 		return err

@@ -232,3 +232,48 @@ func mountCount(t *testing.T) int {
 	}
 	return bytes.Count(data, []byte("\n"))
 }
+
+// TestClimbingLinks has an image whose links climb above its root. They lead nowhere but into the container: while the
+// host's root is still in reach, no path of the image is looked up.
+func TestClimbingLinks(t *testing.T) {
+	both(t, func(t *testing.T, reexec bool) {
+		b := newBox(t, "try")
+		b.Reexec = reexec
+		host := filepath.Join(b.dir, "host")
+		if err := os.MkdirAll(host, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(host, "hosts"), []byte("the host's"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		up := strings.Repeat("../", 20)
+		b.link(up+host, "away")
+		b.put(host[1:]+"/", "", 0) // where the links lead inside
+		b.Files = []File{{Path: "/away/hosts", Data: []byte("the container's")}}
+		b.mount(specs.Mount{Destination: "/away/a/b", Type: "bind", Source: b.dir + "/work", Options: []string{"rbind"}})
+		b.Spec.Process.Cwd = "/away/cwd"
+		want(b, "read /away/hosts", "the container's")
+		entries, err := os.ReadDir(host)
+		if err != nil || len(entries) != 1 {
+			t.Errorf("on the host: %v, %v", entries, err)
+		}
+		if text, _ := os.ReadFile(filepath.Join(host, "hosts")); string(text) != "the host's" {
+			t.Errorf("the host's file now says %q", text)
+		}
+	})
+}
+
+// TestLinkForProc refuses an image in which /proc is a link: what is masked below it would be elsewhere.
+func TestLinkForProc(t *testing.T) {
+	b := newBox(t, "try")
+	b.Spec.Mounts[0].Options[0] = "lowerdir=" + filepath.Join(b.dir, "lower")
+	for _, d := range []string{"lower/sys", "lower/dev", "lower/other"} {
+		if err := os.MkdirAll(filepath.Join(b.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.link("other", "proc")
+	if o := b.run(); o.failure == nil || !strings.Contains(o.failure.Error(), "mount proc on /proc: ") {
+		t.Errorf("failure %v", o.failure)
+	}
+}

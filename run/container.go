@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,11 +24,25 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 	if err != nil {
 		return nil, err
 	}
-	c := &Container{host: h, image: img, State: State{
+	inUse, err := h.HoldImages(false)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range h.Images.Dirs(img) {
+		if _, err := os.Stat(dir); err != nil {
+			inUse.Close()
+			return nil, fmt.Errorf("image %q: removed this moment: %w", config.Image, err)
+		}
+	}
+	c := &Container{host: h, image: img, inUse: inUse, State: State{
 		ID: NewID(), Created: time.Now().UTC(), Config: config, ImageID: img.ID, Image: img.Name, Status: Created,
 	}}
 	if c.Args, err = commandLine(&config, &img.Config.Config); err != nil {
+		c.unlock()
 		return nil, err
+	}
+	if img.Platform.Architecture != runtime.GOARCH || img.Platform.OS != "linux" {
+		h.warn("the image is for %s, this machine is linux/%s", img.Platform, runtime.GOARCH)
 	}
 	if config.Replace && config.Name != "" {
 		if old, err := h.Find(config.Name); err == nil {
@@ -43,6 +58,29 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 	return c, nil
 }
 
+// HoldImages keeps images from being removed while a container is being made of one, or with alone set keeps containers
+// from being made while an image is removed. It holds until the file is closed, and may wait.
+func (h *Host) HoldImages(alone bool) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(h.Root, "images.lock"), os.O_RDONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock images: %w", err)
+	}
+	how := unix.LOCK_SH
+	if alone {
+		how = unix.LOCK_EX
+	}
+	for {
+		if err = unix.Flock(int(f.Fd()), how); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock images: %w", err)
+	}
+	return f, nil
+}
+
 // make is what of Create is to be undone if it goes wrong.
 func (c *Container) make() error {
 	err := os.Mkdir(c.dir(), 0o700)
@@ -54,7 +92,7 @@ func (c *Container) make() error {
 	if err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
-	if err := c.takeLock(); err != nil {
+	if err := c.waitLock(); err != nil {
 		return fmt.Errorf("create container: %w", err)
 	}
 	if err := c.takeName(c.Config.Name); err != nil {
@@ -87,10 +125,8 @@ func (c *Container) inheritRoot() error {
 	if err := unix.Stat(dirs[0], &st); err != nil {
 		return err
 	}
-	if mode := st.Mode & 0o7777; mode != 0o755 {
-		if err := os.Chmod(c.path("upper"), fs.FileMode(mode&0o777)); err != nil {
-			return err
-		}
+	if err := unix.Chmod(c.path("upper"), st.Mode&0o7777); err != nil { // mkdir's was cut by the caller's umask
+		return err
 	}
 	if os.Geteuid() == 0 && (st.Uid != 0 || st.Gid != 0) {
 		return os.Chown(c.path("upper"), int(st.Uid), int(st.Gid))
@@ -177,7 +213,8 @@ func (h *Host) removeTree(dir string) error {
 
 // Remove removes a container that is not running, or ends it first if force is set.
 func (c *Container) Remove(force bool) error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	begin := time.Now()
+	for deadline := begin.Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		err := c.takeLock()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // gone meanwhile
@@ -185,14 +222,17 @@ func (c *Container) Remove(force bool) error {
 		if err == nil {
 			break
 		}
-		if !force {
+		if !force && time.Since(begin) > 100*time.Millisecond { // a glance of another hull's is shorter
 			return fmt.Errorf("cannot remove container %q: container is running: stop the container before removing or force remove", c.Name)
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("cannot remove container %q: %w, even after SIGKILL", c.Name, err)
 		}
-		c.kill()
+		if force {
+			c.kill()
+		}
 	}
+	c.endOrphan()
 	c.removeGroups()
 	return c.discard()
 }
@@ -215,12 +255,35 @@ func (c *Container) kill() {
 	}
 }
 
-// removeGroups removes cgroups that a killed hull has left behind.
-func (c *Container) removeGroups() {
-	if len(c.Cgroups) == 0 {
+// endOrphan kills a program that has outlived its hull, which can happen in its first moments if it changes its user. The
+// caller holds the lock, so no hull is there.
+func (c *Container) endOrphan() {
+	pid := c.orphan
+	if pid == 0 {
 		return
 	}
-	if g, err := cgroups.Open(c.Cgroups); err == nil {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return
+	}
+	defer unix.Close(fd)
+	if startTime(pid) != c.PidStart { // somebody else has the number by now
+		return
+	}
+	_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 5000)
+}
+
+// removeGroups removes cgroups that a killed hull has left behind. It may have been killed before it wrote down which.
+func (c *Container) removeGroups() {
+	paths := c.Cgroups
+	if len(paths) == 0 && !c.host.rootless {
+		paths = cgroups.Left(c.ID)
+	}
+	if len(paths) == 0 {
+		return
+	}
+	if g, err := cgroups.Open(paths); err == nil {
 		_ = g.Kill()
 		_ = g.Remove()
 		_ = g.Close()
@@ -244,6 +307,7 @@ func (h *Host) Sweep() {
 		if c.takeLock() != nil {
 			continue
 		}
+		c.endOrphan()
 		if c.Config.Lifetime.Remove && c.Status != Created || err != nil {
 			c.removeGroups()
 			_ = c.discard()

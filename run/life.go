@@ -95,7 +95,7 @@ func (s *start) create() error {
 	}
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
 	cmd.Attach = func(pid int) error {
-		s.Pid = pid
+		s.Pid, s.PidStart = pid, startTime(pid)
 		return s.attach(pid)
 	}
 	if s.group != nil {
@@ -123,6 +123,7 @@ func (s *start) attach(pid int) error {
 			return err
 		}
 	}
+	defer s.imageNoted()
 	return s.save(true)
 }
 

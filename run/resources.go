@@ -59,7 +59,23 @@ func (s *start) findMount(m MountSpec) (specs.Mount, error) {
 			return specs.Mount{}, fmt.Errorf("bind: %w", err)
 		}
 	}
-	return bindMount(m), nil
+	bind := bindMount(m)
+	if s.world.Identity.UserNS || s.Config.Isolation.Privileged || harmlessDevice(m.Source) {
+		// In a user namespace nobody makes a node that opens.
+		bind.Options = slices.DeleteFunc(bind.Options, func(o string) bool { return o == "nodev" })
+	}
+	return bind, nil
+}
+
+// harmlessDevice says whether path is one of the nodes that every container has: binding /dev/null over something is a
+// common trick.
+func harmlessDevice(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
+		return false
+	}
+	major, minor := unix.Major(st.Rdev), unix.Minor(st.Rdev)
+	return major == 1 && (minor == 3 || minor == 5 || minor == 7 || minor == 8 || minor == 9) || major == 5 && minor == 0
 }
 
 // bindMount shows a directory or file of the host. No device node in it opens: the container may have the right to make
@@ -70,9 +86,6 @@ func bindMount(m MountSpec) specs.Mount {
 		options[0] = "bind"
 	}
 	options = append(options, m.Options...)
-	if slices.Contains(m.Options, "dev") {
-		options = slices.DeleteFunc(options, func(o string) bool { return o == "nodev" })
-	}
 	switch {
 	case m.ReadOnly && m.ReadOnlyNonRecursive:
 		options = append(options, "ro")
@@ -182,7 +195,7 @@ func (s *start) makeGroup() error {
 		s.world.CgroupV1 = !s.world.CgroupV2
 	}
 	for _, w := range warnings {
-		if w.Flag == "--memory-swap" && impliedSwap(resources.Memory) {
+		if w.Flag == "--memory-swap" && impliedSwap(resources.Memory) || w.Flag == "--cpu-period" && s.Config.Limits.NanoCPUs > 0 {
 			continue // nobody asked for it, and --memory has a line of its own
 		}
 		if s.Config.Limits.Require {

@@ -25,6 +25,9 @@ type signals struct {
 // nohup for one that is to stay. They stay caught after the end, so that the clean-up is not cut short.
 func catchSignals(proxy bool) *signals {
 	s := &signals{caught: make(chan os.Signal, 128), proxy: proxy, nohup: signal.Ignored(unix.SIGHUP), parent: os.Getppid()}
+	// A reader that is gone is an error of the write, not the end of hull: the container has to be taken down. The
+	// program itself gets the default again.
+	signal.Ignore(unix.SIGPIPE)
 	s.catch(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
 	return s
 }
@@ -72,12 +75,17 @@ func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit
 	begin := time.NewTimer(settled)
 	defer begin.Stop()
 	var orphaned <-chan struct{}
+	release := func() {}
+	defer func() { release() }()
 	insists, timedOut := 0, false
 	for {
 		select {
 		case <-stop:
 			return timedOut
 		case <-begin.C:
+			if end, err := p.Guard(); err == nil {
+				release = end
+			}
 			orphaned = s.watchParent(stop)
 			s.catchAll(stop)
 		case <-timeUp:

@@ -43,11 +43,14 @@ func (h *Host) makeSkeleton() error {
 	}
 	defer os.RemoveAll(tmp)
 	err = os.Chmod(tmp, 0o755)
+	// The modes are set once more, because the caller's umask cuts them.
 	for _, d := range []string{"dev", "etc", "proc", "sys"} {
-		err = errors.Join(err, os.Mkdir(filepath.Join(tmp, d), 0o755))
+		d = filepath.Join(tmp, d)
+		err = errors.Join(err, os.Mkdir(d, 0o755), os.Chmod(d, 0o755))
 	}
 	for _, f := range []string{"hostname", "hosts", "resolv.conf"} {
-		err = errors.Join(err, os.WriteFile(filepath.Join(tmp, "etc", f), nil, 0o644))
+		f = filepath.Join(tmp, "etc", f)
+		err = errors.Join(err, os.WriteFile(f, nil, 0o644), os.Chmod(f, 0o644))
 	}
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,7 +40,9 @@ type State struct {
 	// Args is the whole command line.
 	Args   []string
 	Status Status
-	// Pid is the program's process on the host while it runs.
+	// Pid is the program's process on the host while it runs, PidStart when it began in ticks since the boot (field 22 of
+	// /proc/PID/stat), which tells it from a later process of the same number.
+	PidStart          uint64
 	Pid               int
 	ExitCode          int
 	OOMKilled         bool
@@ -57,6 +61,10 @@ type Container struct {
 	host  *Host
 	lock  *os.File      // its directory, locked, or nil
 	image *layers.Image // known after Create
+	// inUse keeps the image from being removed until the state, written down, shows that it is in use.
+	inUse *os.File
+	// orphan is the pid of a program whose hull is gone, if it had one when the state was written.
+	orphan int
 }
 
 // ErrNotFound is what a container's or image's unknown name ends in.
@@ -99,7 +107,41 @@ func (c *Container) takeLock() error {
 	return nil
 }
 
+// waitLock locks the directory of a container that is being made. Another hull may be having a glance at it.
+func (c *Container) waitLock() error {
+	f, err := os.Open(c.dir())
+	if err != nil {
+		return err
+	}
+	for {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			if err != nil {
+				f.Close()
+				return err
+			}
+			c.lock = f
+			return nil
+		}
+	}
+}
+
+// startTime is when a process began, in ticks since the boot; 0 if there is no such process.
+func startTime(pid int) uint64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// The second field is the program's name in parentheses, and may hold anything.
+	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+	if len(fields) < 20 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(fields[19], 10, 64)
+	return n
+}
+
 func (c *Container) unlock() {
+	c.imageNoted()
 	if c.lock != nil {
 		c.lock.Close()
 		c.lock = nil
@@ -117,7 +159,9 @@ func (h *Host) load(id string) (*Container, error) {
 		return nil, err
 	}
 	if c.Status == Running && c.takeLock() == nil {
-		// Nobody holds the lock: hull was killed, and the kernel ended the container with it.
+		// Nobody holds the lock: hull was killed, and the container with it.
+		c.orphan = c.Pid
+		c.endOrphan()
 		c.Status, c.Pid, c.ExitCode = Exited, 0, 137
 		c.Error = "hull was killed while the container ran"
 		c.unlock()
@@ -186,6 +230,16 @@ type errHidden struct{ error }
 func (errHidden) Error() string   { return "" }
 func (e errHidden) Unwrap() error { return e.error }
 
+// halfMade clears away a container whose maker was killed before it could write down what it is.
+func (h *Host) halfMade(id string) bool {
+	c := &Container{host: h, State: State{ID: id}}
+	if _, err := h.load(id); err == nil || c.takeLock() != nil {
+		return false
+	}
+	c.removeGroups()
+	return c.discard() == nil
+}
+
 // nameLink is the symbolic link that stands for a name. Making it is what makes names unique.
 func (h *Host) nameLink(name string) string { return filepath.Join(h.Root, "names", name) }
 
@@ -217,8 +271,19 @@ func (c *Container) takeName(name string) error {
 			os.Remove(link)
 			continue
 		}
+		if c.host.halfMade(id) {
+			continue
+		}
 		if !random {
 			return fmt.Errorf("container name %q is already in use by container %q: remove or rename that container to reuse the name", name, ShortID(id))
 		}
+	}
+}
+
+// imageNoted lets go of the images: who looks sees what this container uses, or that there is none.
+func (c *Container) imageNoted() {
+	if c.inUse != nil {
+		c.inUse.Close()
+		c.inUse = nil
 	}
 }

@@ -80,7 +80,12 @@ func (s *streams) output(f *os.File) (*os.File, error) {
 	}
 	s.inside = append(s.inside, w)
 	s.pipes = append(s.pipes, r)
-	s.starters = append(s.starters, func() { s.copies.Go(func() { _, _ = io.Copy(f, r) }) })
+	s.starters = append(s.starters, func() {
+		s.copies.Go(func() {
+			_, _ = io.Copy(f, r)
+			r.Close() // if it was the caller's reader that ended: the program finds out as in any pipe
+		})
+	})
 	return w, nil
 }
 
@@ -127,6 +132,7 @@ func (s *streams) follow(console *os.File) {
 			return
 		}
 		_, _ = io.Copy(out, console)
+		console.Close() // hangs up, if it was the caller's reader that ended
 	})
 }
 

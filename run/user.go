@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -42,6 +43,9 @@ func lookupUser(dirs []string, spec string, groupAdd []string) (User, error) {
 		return User{}, fmt.Errorf("group-add: %w", err)
 	}
 	for _, g := range more {
+		if slices.Contains(u.AdditionalGids, uint32(g)) {
+			continue
+		}
 		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
 	}
 	return u, nil

@@ -1,0 +1,56 @@
+package ns
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Guard sees to it that the program does not outlive this process, even if it has changed its user since: the kernel
+// then forgets the parent-death signal (prctl(2)), as it does with every su and gosu. A child of ours waits for our end on
+// a pipe, kills the program, and ends. The result ends that child.
+//
+// It costs a fork, so it is for a program that has run for a while; one that ends at once needs no guard.
+func (p *Process) Guard() (release func(), err error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	g := &program{data: make([]byte, 8)}
+	g.call("block signals", "", unix.SYS_RT_SIGPROCMASK, num(0 /* SIG_BLOCK */), g.bytes(everySignal()), num(0), num(8))
+	g.call("start a session", "", unix.SYS_SETSID)
+	g.call("close pipe", "", unix.SYS_CLOSE, num(w.Fd()))
+	g.call("wait for the end", "", unix.SYS_READ, num(r.Fd()), g.bytes(make([]byte, 8)), num(1))
+	g.call("kill", "", unix.SYS_PIDFD_SEND_SIGNAL, num(p.pidfd), num(unix.SIGKILL), num(0), num(0)).orGoOn()
+	g.call("end", "", unix.SYS_EXIT_GROUP, num(0))
+	b := g.finish(0, -1)
+	calls := b.place()
+	args := cloneArgs{exitSignal: uint64(unix.SIGCHLD)}
+	syscall.ForkLock.Lock()
+	pid, errno := forkAndPerform(&args, calls, uintptr(b.head.NCalls), ^uintptr(0))
+	syscall.ForkLock.Unlock()
+	runtime.KeepAlive(b.mem)
+	if errno != 0 {
+		w.Close()
+		return nil, os.NewSyscallError("fork a guard", errno)
+	}
+	return func() {
+		_ = unix.Kill(int(pid), unix.SIGKILL) // not reaped yet, so nobody else has its number
+		for {
+			if _, err := unix.Wait4(int(pid), nil, 0, nil); !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		w.Close()
+	}, nil
+}
+
+func everySignal() []byte {
+	all := ^uint64(0)
+	return (*[8]byte)(unsafe.Pointer(&all))[:]
+}
