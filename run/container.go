@@ -41,6 +41,9 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 		c.unlock()
 		return nil, err
 	}
+	if want, err := parsePlatform(f.Platform); err == nil && want != nil && !img.Platform.Satisfies(*want) {
+		h.warn("the image is for %s, not %s as asked", img.Platform, want)
+	}
 	if img.Platform.Architecture != runtime.GOARCH || img.Platform.OS != "linux" {
 		h.warn("the image is for %s, this machine is linux/%s", img.Platform, runtime.GOARCH)
 	}

@@ -56,8 +56,8 @@ func (s *start) allDevices() error {
 	return nil
 }
 
-// deviceRules are for the cgroup of a container that could get around nodev: root's, if it may mount file systems or has a
-// tmpfs without it, or was given a device for less than everything, which only a cgroup can tell apart. They are Docker's: nodes may be made, but
+// deviceRules are for the cgroup of a container that could get around nodev: root's, if it may mount file systems, has a
+// tmpfs without it or the host's /dev, or was given a device for less than everything, which only a cgroup can tell apart. They are Docker's: nodes may be made, but
 // only the harmless ones and the given ones open. Elsewhere no rule is needed, and none costs anything.
 func (s *start) deviceRules() (rules []specs.LinuxDeviceCgroup, err error) {
 	c := &s.Config
@@ -65,7 +65,10 @@ func (s *start) deviceRules() (rules []specs.LinuxDeviceCgroup, err error) {
 		return nil, nil
 	}
 	partly := slices.ContainsFunc(c.Files.Devices, func(d Device) bool { return len(d.Permissions) < 3 })
-	open := slices.ContainsFunc(c.Files.Mounts, func(m MountSpec) bool { return m.Type == MountTmpfs && slices.Contains(m.Options, "dev") })
+	open := slices.ContainsFunc(c.Files.Mounts, func(m MountSpec) bool {
+		return m.Type == MountTmpfs && slices.Contains(m.Options, "dev") ||
+			m.Type == MountBind && underDev(m.Source) && !harmlessDevice(m.Source)
+	})
 	if !partly && !open && !slices.Contains(Capabilities(c.Isolation.CapAdd, c.Isolation.CapDrop), "CAP_SYS_ADMIN") {
 		return nil, nil
 	}

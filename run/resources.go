@@ -60,12 +60,14 @@ func (s *start) findMount(m MountSpec) (specs.Mount, error) {
 		}
 	}
 	bind := bindMount(m)
-	if s.world.Identity.UserNS || s.Config.Isolation.Privileged || harmlessDevice(m.Source) {
-		// In a user namespace nobody makes a node that opens.
+	if s.world.Identity.UserNS || s.Config.Isolation.Privileged || harmlessDevice(m.Source) || underDev(m.Source) {
+		// In a user namespace nobody makes a node that opens; for the host's /dev there are the rules of a cgroup.
 		bind.Options = slices.DeleteFunc(bind.Options, func(o string) bool { return o == "nodev" })
 	}
 	return bind, nil
 }
+
+func underDev(path string) bool { return path == "/dev" || strings.HasPrefix(path, "/dev/") }
 
 // harmlessDevice says whether path is one of the nodes that every container has: binding /dev/null over something is a
 // common trick.
