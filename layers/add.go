@@ -173,6 +173,9 @@ func (s *Store) attempt(ctx context.Context, p *plan, opt AddOptions) (committed
 		return false, or(failed, err)
 	}
 	committed, err = s.commit(t, p, failed == nil)
+	if committed {
+		_ = s.sweepDead() // now, for ext4 makes files slowly after it removed as many
+	}
 	return committed, or(failed, err)
 }
 
@@ -233,10 +236,23 @@ func (s *Store) fetch(ctx context.Context, t *temp, j *job, number int) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	if err := j.run(ctx, s, dir); err != nil {
+	err := j.run(ctx, s, dir)
+	if errors.Is(err, errDamaged) && !j.wantBlob {
+		err = s.fetchAnew(ctx, dir, j)
+	}
+	if err != nil {
 		return err
 	}
 	j.done = true
 	j.report("done", j.desc.Size)
 	return nil
+}
+
+// fetchAnew fetches a blob whose bytes in the store are not what they were.
+func (s *Store) fetchAnew(ctx context.Context, dir string, j *job) error {
+	if err := or(s.endLayer(j), os.Remove(s.blob(j.desc.Digest.String()))); err != nil {
+		return err
+	}
+	j.number, j.wantBlob, j.source = "", true, j.remote
+	return j.run(ctx, s, dir)
 }

@@ -134,7 +134,7 @@ func TestAddRefuses(t *testing.T) {
 		spoil func(l *testLayer)
 		want  string
 	}{
-		{"digest", func(l *testLayer) { l.blob = bytes.Clone(l.blob); l.blob[4] ^= 1 }, "download: digest is sha256:"},
+		{"digest", func(l *testLayer) { l.blob = bytes.Clone(l.blob); l.blob[4] ^= 1 }, "download: damaged: digest is sha256:"},
 		{"short", func(l *testLayer) { l.fail = io.EOF }, "bytes, but the manifest says"},
 		{"lost", func(l *testLayer) { l.fail = broken }, "connection lost"},
 		{"diff ID", func(l *testLayer) { l.diffID = sha256Of([]byte("else")) }, "diff ID is sha256:"},
@@ -167,6 +167,27 @@ func TestAddRefuses(t *testing.T) {
 			add(t, s, full+"good:latest", newImage(t, fine()))
 		})
 	}
+}
+
+// TestAddOverDamage adds an image again whose blob in the store has other bytes by now.
+func TestAddOverDamage(t *testing.T) {
+	s := newStore(t)
+	l := newTestLayer(t, "gzip", makeTar(t, file("a", "x")))
+	img := add(t, s, full+"a:latest", newImage(t, l))
+	if err := os.WriteFile(s.blob(l.digest.String()), make([]byte, len(l.blob)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(s.link(l.diffID.String(), false)); err != nil { // so that it is unpacked again
+		t.Fatal(err)
+	}
+	again := add(t, s, full+"a:latest", newImage(t, l))
+	if again.ID != img.ID || len(again.Layers) != 1 || again.Layers[0] == img.Layers[0] {
+		t.Errorf("%+v", again)
+	}
+	if b, err := os.ReadFile(s.blob(l.digest.String())); err != nil || !bytes.Equal(b, l.blob) {
+		t.Errorf("the blob is still damaged: %v", err)
+	}
+	checkClean(t, s) // the layer that lost its link is gone too
 }
 
 // TestAddOneID unpacks for one user id what differs, next to the usual form.

@@ -3,6 +3,7 @@ package layers
 import (
 	"fmt"
 	"os"
+	"slices"
 )
 
 // commit gives everything its name under the lock, the index last, and says whether the image is complete: what was
@@ -35,9 +36,10 @@ func (s *Store) commit(t *temp, p *plan, name bool) (complete bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if isNamed(index, p.name, p.top.Digest) {
+	if isNamed(index, p.name, p.top.Digest) && !slices.ContainsFunc(p.jobs, func(j *job) bool { return j.published }) {
 		return true, nil
 	}
+	// A layer that is new under an old name makes a new index too, so that no record speaks of another.
 	setName(index, p.name, p.top)
 	return true, s.writeIndex(index)
 }

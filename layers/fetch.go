@@ -132,13 +132,16 @@ func (j *job) blobFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// errDamaged is in the error of a blob whose bytes are not those of its digest.
+var errDamaged = errors.New("damaged")
+
 // downloadEnd compares with the manifest.
 func (j *job) downloadEnd(sum hash.Hash, size int64) error {
 	if size != j.desc.Size {
 		return fmt.Errorf("download: %d bytes, but the manifest says %d", size, j.desc.Size)
 	}
 	if got := digestOf(sum); got != j.desc.Digest.String() {
-		return fmt.Errorf("download: digest is %s", got)
+		return fmt.Errorf("download: %w: digest is %s", errDamaged, got)
 	}
 	j.downloaded.Store(true)
 	return io.EOF

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -35,9 +36,14 @@ func (s *Store) Remove(query string, force bool, inUse ...string) ([]RemovedLine
 		return nil, fmt.Errorf("remove %q: %w", query, ErrNotFound)
 	}
 	var lines []RemovedLine
+	var own *needed
 	err := s.changeIndex(func(index *v1.IndexManifest) error {
 		d, err := s.search(index, query)
 		if err != nil {
+			return err
+		}
+		own = newNeeded()
+		if err := s.need(own, *d, 0); err != nil {
 			return err
 		}
 		lines, err = s.untag(index, *d, query, force, inUse)
@@ -49,7 +55,7 @@ func (s *Store) Remove(query string, force bool, inUse ...string) ([]RemovedLine
 	if !slices.ContainsFunc(lines, func(l RemovedLine) bool { return l.Deleted != "" }) {
 		return lines, nil
 	}
-	swept, err := s.sweep(nil)
+	swept, err := s.sweep(nil, own)
 	for _, id := range swept.Layers {
 		lines = append(lines, RemovedLine{Deleted: id})
 	}
@@ -120,14 +126,15 @@ type Pruned struct {
 }
 
 // Prune removes what no image of the store needs: blobs and unpacked layers that no image names any more or that
-// were never finished, temporary things whose maker died, and outdated records. Images without a name are images
+// were never finished, temporary things whose maker died, and outdated records. A blob that came in the last five
+// minutes stays, as another tool may be about to name it. Images without a name are images
 // too: they go by Remove. keep has the numbers of layers (as in [Image.Layers]) that containers stand on, which stay
 // even if another tool took their image out of the index.
 func (s *Store) Prune(keep ...string) (*Pruned, error) {
 	if !s.exists() {
 		return &Pruned{}, nil
 	}
-	swept, err := s.sweep(keep)
+	swept, err := s.sweep(keep, newNeeded())
 	if err != nil {
 		return swept, fmt.Errorf("prune: %w", err)
 	}
@@ -146,13 +153,16 @@ type needed struct {
 	layers map[string]bool // diff IDs
 }
 
+// newNeeded holds on to nothing.
+func newNeeded() *needed { return &needed{make(map[string]bool), make(map[string]bool)} }
+
 // needed reads all images. What cannot be read is an error: nothing may be removed for want of knowledge.
 func (s *Store) needed() (*needed, error) {
 	index, err := s.readIndex()
 	if err != nil {
 		return nil, err
 	}
-	n := &needed{make(map[string]bool), make(map[string]bool)}
+	n := newNeeded()
 	for _, d := range index.Manifests {
 		if err := s.need(n, d, 0); err != nil {
 			return nil, err
@@ -219,13 +229,14 @@ func (s *Store) needManifest(n *needed, digest v1.Hash, b []byte) error {
 	return nil
 }
 
-// sweep removes all that is not needed: names under the lock, then, as it may take long, the trees without it.
-func (s *Store) sweep(keep []string) (*Pruned, error) {
+// sweep removes all that is not needed: names under the lock, then, as it may take long, the trees without it. own
+// has the blobs that were in use until now, see removeBlobs.
+func (s *Store) sweep(keep []string, own *needed) (*Pruned, error) {
 	swept := &Pruned{}
 	if err := s.prepare(); err != nil {
 		return swept, err
 	}
-	numbers, err := s.unlink(swept, keep)
+	numbers, err := s.unlink(swept, keep, own)
 	for _, number := range numbers {
 		err = or(err, s.removeLayer(number))
 	}
@@ -233,7 +244,7 @@ func (s *Store) sweep(keep []string) (*Pruned, error) {
 }
 
 // unlink is the part of sweep that holds the lock. It gives the layers that have no link any more.
-func (s *Store) unlink(swept *Pruned, keep []string) ([]string, error) {
+func (s *Store) unlink(swept *Pruned, keep []string, own *needed) ([]string, error) {
 	unlock, err := s.lock()
 	if err != nil {
 		return nil, err
@@ -243,12 +254,31 @@ func (s *Store) unlink(swept *Pruned, keep []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.removeBlobs(swept, n); err != nil {
+	if err := s.removeBlobs(swept, n, own); err != nil {
 		return nil, err
 	}
-	alive, err := s.removeLinks(swept, n, keep)
+	if err := s.removeLinks(swept, n, keep); err != nil {
+		return nil, err
+	}
+	return s.unlinked(keep)
+}
+
+// unlinked gives the layers that no link leads to and nobody works on. The caller holds the lock.
+func (s *Store) unlinked(keep []string) ([]string, error) {
+	alive := make(map[string]bool)
+	for _, number := range keep {
+		alive[number] = true
+	}
+	links, err := os.ReadDir(s.path("layers", "sha256"))
 	if err != nil {
 		return nil, err
+	}
+	for _, e := range links {
+		target, err := os.Readlink(s.path("layers", "sha256", e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		alive[filepath.Base(target)] = true
 	}
 	numbers, err := s.numbered()
 	return slices.DeleteFunc(numbers, func(number string) bool {
@@ -256,17 +286,36 @@ func (s *Store) unlink(swept *Pruned, keep []string) ([]string, error) {
 	}), err
 }
 
-// removeBlobs removes the blobs that nothing needs.
-func (s *Store) removeBlobs(swept *Pruned, n *needed) error {
+// sweepDead removes what processes left that died.
+func (s *Store) sweepDead() error {
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	numbers, err := s.unlinked(nil)
+	unlock()
+	for _, number := range numbers {
+		err = or(err, s.removeLayer(number))
+	}
+	_, tmpErr := s.sweepTemp()
+	return or(err, tmpErr)
+}
+
+// grace is how long a blob that no image names is left alone: another tool may be about to name it.
+const grace = 5 * time.Minute
+
+// removeBlobs removes the blobs that nothing needs, the young ones only if own has them.
+func (s *Store) removeBlobs(swept *Pruned, n, own *needed) error {
 	blobs, err := os.ReadDir(s.path("images", "blobs", "sha256"))
 	if err != nil {
 		return err
 	}
 	for _, e := range blobs {
-		if n.blobs[e.Name()] || !isHex(e.Name()) { // another tool's half-written file
+		path := s.path("images", "blobs", "sha256", e.Name())
+		st, err := os.Stat(path)
+		if err != nil || n.blobs[e.Name()] || !own.blobs[e.Name()] && time.Since(st.ModTime()) < grace {
 			continue
 		}
-		path := s.path("images", "blobs", "sha256", e.Name())
 		size := diskSpace(path)
 		if err := os.Remove(path); err != nil {
 			return err
@@ -277,37 +326,31 @@ func (s *Store) removeBlobs(swept *Pruned, n *needed) error {
 	return nil
 }
 
-// removeLinks removes the links of layers that nothing needs, and gives the numbers of those that stay.
-func (s *Store) removeLinks(swept *Pruned, n *needed, keep []string) (map[string]bool, error) {
+// removeLinks removes the links of layers that nothing needs.
+func (s *Store) removeLinks(swept *Pruned, n *needed, keep []string) error {
 	links, err := os.ReadDir(s.path("layers", "sha256"))
 	if err != nil {
-		return nil, err
-	}
-	alive := make(map[string]bool)
-	for _, number := range keep {
-		alive[number] = true
+		return err
 	}
 	for _, e := range links {
 		path := s.path("layers", "sha256", e.Name())
 		target, err := os.Readlink(path)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		hex, one := strings.CutSuffix(e.Name(), oneSuffix)
-		number := filepath.Base(target)
-		if n.layers["sha256:"+hex] || alive[number] {
-			alive[number] = true
+		if n.layers["sha256:"+hex] || slices.Contains(keep, filepath.Base(target)) {
 			continue
 		}
 		if _, facts, err := s.linked("sha256:"+hex, one); err == nil {
 			swept.Bytes += facts.Size
 		}
 		if err := os.Remove(path); err != nil {
-			return nil, err
+			return err
 		}
 		swept.Layers = append(swept.Layers, "sha256:"+hex)
 	}
-	return alive, nil
+	return nil
 }
 
 // sweepRecords removes all records; the good ones are soon written again.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -110,6 +111,19 @@ func TestPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	blobs, err := filepath.Glob(s.path("images", "blobs", "sha256", "*"))
+	if err != nil || len(blobs) != 9 {
+		t.Fatalf("%v, %v", blobs, err)
+	}
+	young := s.path("images", "blobs", "sha256", strings.Repeat("0", 64))
+	for _, b := range blobs {
+		if err := os.Chtimes(b, time.Now().Add(-grace), time.Now().Add(-grace)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(young, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	alive, err := s.temp()
 	if err != nil {
 		t.Fatal(err)
@@ -130,6 +144,9 @@ func TestPrune(t *testing.T) {
 		if _, err := os.Lstat(s.path(path)); (err == nil) != want {
 			t.Errorf("%s: %v", path, err)
 		}
+	}
+	if _, err := os.Lstat(young); err != nil {
+		t.Error("a blob that another tool may just have written is gone")
 	}
 	if err := alive.close(); err != nil {
 		t.Error(err)

@@ -326,6 +326,24 @@ func TestUnpackRefuses(t *testing.T) {
 	}
 }
 
+// TestUnpackLower links to files of layers below, one of them hidden.
+func TestUnpackLower(t *testing.T) {
+	low, _ := unpackTo(t, mine(), file("d/a", "low"), file("gone", ""), symlink("l", "/d"))
+	mid, _ := unpackTo(t, mine(), file(".wh.gone", ""))
+	opt := mine()
+	opt.Lower = []string{mid, low}
+	root, _ := unpackTo(t, opt, hardlink("b", "d/a"), hardlink("c", "l/a"))
+	if got := listing(t, root); got != "b \"low\"\nc \"low\"" {
+		t.Errorf("got\n%s", got)
+	}
+	for _, target := range []string{"gone", "d", "none"} {
+		_, err := Unpack(t.Context(), t.TempDir(), bytes.NewReader(makeTar(t, hardlink("x", target))), opt)
+		if err == nil {
+			t.Errorf("link to %s: no error", target)
+		}
+	}
+}
+
 func TestUnpackCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
