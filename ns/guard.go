@@ -24,7 +24,13 @@ func (p *Process) Guard() (release func(), err error) {
 	g := &program{data: make([]byte, 8)}
 	g.call("block signals", "", unix.SYS_RT_SIGPROCMASK, num(0 /* SIG_BLOCK */), g.bytes(everySignal()), num(0), num(8))
 	g.call("start a session", "", unix.SYS_SETSID)
-	g.call("close pipe", "", unix.SYS_CLOSE, num(w.Fd()))
+	// It keeps nothing open but these two: else the program's input would never end.
+	low, high := min(r.Fd(), uintptr(p.pidfd)), max(r.Fd(), uintptr(p.pidfd))
+	for _, gap := range [][2]uintptr{{0, low - 1}, {low + 1, high - 1}, {high + 1, uintptr(^uint32(0))}} {
+		if gap[0] <= gap[1] && gap[1] != ^uintptr(0) {
+			g.call("close descriptors", "", unix.SYS_CLOSE_RANGE, num(gap[0]), num(gap[1]), num(0))
+		}
+	}
 	g.call("wait for the end", "", unix.SYS_READ, num(r.Fd()), g.bytes(make([]byte, 8)), num(1))
 	g.call("kill", "", unix.SYS_PIDFD_SEND_SIGNAL, num(p.pidfd), num(unix.SIGKILL), num(0), num(0)).orGoOn()
 	g.call("end", "", unix.SYS_EXIT_GROUP, num(0))

@@ -382,3 +382,32 @@ func TestAsOrdinaryUser(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// TestGuard: a guard holds nothing open, so that the program's input ends when ours does, and is gone when released.
+func TestGuard(t *testing.T) {
+	b := newBox(t, "cat")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	b.Stdin = r
+	p, err := b.Create()
+	if err == nil {
+		err = p.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := p.Guard()
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(10*time.Second, func() { _ = p.Signal(unix.SIGKILL) })
+	defer late.Stop()
+	w.Close() // the program's input ends here, unless the guard has it too
+	if s, err := p.Wait(); err != nil || s.Code() != 0 {
+		t.Error(s.Code(), err)
+	}
+	release()
+}

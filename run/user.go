@@ -39,6 +39,7 @@ func lookupUser(dirs []string, spec string, groupAdd []string) (User, error) {
 	again := openIn(dirs, "/etc/group")
 	defer again.Close()
 	more, err := user.GetAdditionalGroups(groupAdd, again)
+	slices.Sort(more) // they come out of a map
 	if err != nil {
 		return User{}, fmt.Errorf("group-add: %w", err)
 	}
