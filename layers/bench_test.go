@@ -12,26 +12,31 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 )
 
-// TestAddBig adds the only image of the OCI layout HULL_BENCH_IMAGE, its layers fetched over HTTP from HULL_BENCH_URL if
-// that is set, to a new store in HULL_BENCH_ROOT; with -test.cpuprofile it says where the time goes. The store stays:
-// for up to five minutes after files were removed, ext4 looks at each of their inodes whenever it makes a file
-// (recently_deleted in fs/ext4/ialloc.c), and measures nothing else. A new file system for each run is best.
-func TestAddBig(t *testing.T) {
+// BenchmarkAddBig adds the only image of the OCI layout HULL_BENCH_IMAGE, its layers fetched over HTTP from HULL_BENCH_URL
+// if that is set, each time to a new store in HULL_BENCH_ROOT. The stores stay: for up to five minutes after files
+// were removed, ext4 looks at each of their inodes whenever it makes a file (recently_deleted in fs/ext4/ialloc.c), and
+// measures nothing else. A new file system for each run is best.
+func BenchmarkAddBig(b *testing.B) {
 	dir := os.Getenv("HULL_BENCH_IMAGE")
 	if dir == "" {
-		t.Skip("HULL_BENCH_IMAGE is not set")
+		b.Skip("HULL_BENCH_IMAGE is not set")
 	}
-	img := benchImage(t, dir)
+	img := benchImage(b, dir)
 	if url := os.Getenv("HULL_BENCH_URL"); url != "" {
 		img = overHTTP{img, url}
 	}
-	root, err := os.MkdirTemp(os.Getenv("HULL_BENCH_ROOT"), "store-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, _ := Open(root)
-	if _, err := s.Add(t.Context(), "docker.io/library/big:latest", img, AddOptions{}); err != nil {
-		t.Fatal(err)
+	for b.Loop() {
+		root, err := os.MkdirTemp(os.Getenv("HULL_BENCH_ROOT"), "store-")
+		if err != nil {
+			b.Fatal(err)
+		}
+		s, err := Open(root)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Add(b.Context(), full+"big:latest", img, AddOptions{}); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

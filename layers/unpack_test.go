@@ -138,7 +138,7 @@ func listing(t testing.TB, root string) string {
 func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: owners and devices")
+		t.Skip("needs root: owners, devices or mounts")
 	}
 }
 
