@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"golang.org/x/sys/unix"
 )
 
 func TestAdd(t *testing.T) {
@@ -332,4 +333,29 @@ func TestUnpackerHook(t *testing.T) {
 	if called != 1 || removed != 1 {
 		t.Errorf("unpacked %d times, removed %d times", called, removed)
 	}
+}
+
+// TestAddFullDisk adds to a disk that is too small, then what fits.
+func TestAddFullDisk(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,mode=700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	s, err := Open(dir + "/hull")
+	if err != nil {
+		t.Fatal(err)
+	}
+	big := newTestLayer(t, "gzip", makeTar(t, file("a", strings.Repeat("x", 4<<20))))
+	_, err = s.Add(t.Context(), full+"big:latest", newImage(t, big), AddOptions{})
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), `unpack "a": write`) {
+		t.Error(err)
+	}
+	checkClean(t, s)
+	add(t, s, full+"small:latest", newImage(t, newTestLayer(t, "gzip", makeTar(t, file("a", "x")))))
 }
