@@ -145,8 +145,12 @@ func (r results) line(w io.Writer, pkg string, took time.Duration) {
 func (r results) skipped() results {
 	ran := map[string]bool{}
 	for _, o := range r {
-		if o.Status != skip {
-			ran[o.Package+" "+o.Test] = true
+		if o.Status == skip {
+			continue
+		}
+		// Only the innermost tests are counted: where one of its own ran, a test ran.
+		for test := o.Test; test != ""; test = test[:max(0, strings.LastIndexByte(test, '/'))] {
+			ran[o.Package+" "+test] = true
 		}
 	}
 	var only results

@@ -85,3 +85,11 @@ func TestLeftoverFails(t *testing.T) {
 		t.Errorf("got %+v", o)
 	}
 }
+
+// A test whose own tests ran as one account is no skip because another account skips it as a whole.
+func TestSkippedWithSubtests(t *testing.T) {
+	r := results{{Package: "p", Test: "TestA/one", Status: pass}, {Package: "p", Test: "TestA", Status: skip}, {Package: "p", Test: "TestA/two", Status: skip}}
+	if got := r.skipped(); len(got) != 1 || got[0].Test != "TestA/two" {
+		t.Errorf("got %+v", got)
+	}
+}
