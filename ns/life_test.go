@@ -405,7 +405,7 @@ func TestGuard(t *testing.T) {
 	}
 	late := time.AfterFunc(10*time.Second, func() { _ = p.Signal(unix.SIGKILL) })
 	defer late.Stop()
-	w.Close() // the program's input ends here, unless the guard has it too
+	w.Close()                                             // the program's input ends here, unless the guard has it too
 	if s, err := p.Wait(); err != nil || s.Code() != 99 { // cat calls the end of its input a failure
 		t.Error(s.Code(), err)
 	}
