@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -43,16 +44,9 @@ func subIDs() (uids, gids []subid.SubID, why error) {
 		return nil, nil, err
 	}
 	if len(uids) == 0 || len(gids) == 0 {
-		return nil, nil, fmt.Errorf("/etc/subuid and /etc/subgid have no range for user %s", cmpOr(name, id))
+		return nil, nil, fmt.Errorf("/etc/subuid and /etc/subgid have no range for user %s", cmp.Or(name, id))
 	}
 	return uids, gids, nil
-}
-
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // rangeMap maps id 0 to the caller's own and what follows to its subordinate ids.
@@ -162,14 +156,7 @@ func (id Identity) checkUser(u specs.User) error {
 	if id.OneID {
 		_, _, why := subIDs()
 		return errors.Join(err, fmt.Errorf("only one id is available (%w): "+
-			"--userns=keep-id:uid=%d,gid=%d makes this user the caller", cmpErr(why, errors.New("as --userns chose")), u.UID, u.GID))
+			"--userns=keep-id:uid=%d,gid=%d makes this user the caller", cmp.Or(why, errors.New("as --userns chose")), u.UID, u.GID))
 	}
 	return err
-}
-
-func cmpErr(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -191,7 +192,7 @@ func (s *start) findWorld(io IO) (err error) {
 	if user == "" {
 		user = s.image.Config.Config.User
 	}
-	if mode, _, _ := cutUserns(c.Isolation.Userns); mode == "keep-id" && user == "" {
+	if mode, _, _ := strings.Cut(c.Isolation.Userns, ":"); mode == "keep-id" && user == "" {
 		user = fmt.Sprintf("%d:%d", w.Identity.UIDs[0].ContainerID, w.Identity.GIDs[0].ContainerID)
 	}
 	if w.User, err = lookupUser(append([]string{s.path("upper")}, h.Images.Dirs(s.image)...), user, c.Process.GroupAdd); err != nil {
@@ -225,14 +226,4 @@ func (s *start) findWorld(io IO) (err error) {
 		w.ConsoleSize = terminalSize(io)
 	}
 	return s.findDevices()
-}
-
-// cutUserns splits a mode of --userns from its options.
-func cutUserns(s string) (mode, options string, found bool) {
-	for i := range len(s) {
-		if s[i] == ':' {
-			return s[:i], s[i+1:], true
-		}
-	}
-	return s, "", false
 }

@@ -35,7 +35,7 @@ type World struct {
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 // Spec joins an image's configuration and somebody's wishes into an OCI runtime specification. It reads and changes
-// nothing. The seccomp filter is left out: see [Container.seccomp].
+// nothing. The seccomp filter is left out: see seccompProfile.
 func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 	args, err := commandLine(c, &image.Config)
 	if err != nil {

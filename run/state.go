@@ -50,7 +50,6 @@ type State struct {
 	Started, Finished time.Time
 	Cgroups           []string
 	UserNS            bool
-	StopSignal        string
 	// Volumes are the container's anonymous ones, which go with it.
 	Volumes []string
 }
