@@ -28,6 +28,8 @@ type Group interface {
 	// Paths are words from which Open finds the group again, in this or another process. On version 2 it is the
 	// directory alone, on version 1 CONTROLLERS:DIRECTORY each, in which CONTROLLERS may be several with commas.
 	Paths() []string
+	// Processes lists the processes in the group and in those made in it. A group that is gone has none.
+	Processes() ([]int, error)
 	// Stats measures what the group has used.
 	Stats() (Stats, error)
 	// Freeze stops all processes, and returns when they stand; Thaw lets them go on.
@@ -106,7 +108,11 @@ func checkNames(name, parent string) error {
 // Open gives the group whose Paths were saved. It does not look whether the group still exists.
 func Open(paths []string) (Group, error) {
 	if len(paths) == 1 && strings.HasPrefix(paths[0], "/") {
-		return openV2(paths[0])
+		g, err := openV2(paths[0])
+		if err != nil {
+			return nil, err
+		}
+		return g, nil
 	}
 	return openV1(paths)
 }

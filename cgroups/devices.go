@@ -105,9 +105,9 @@ func (l *deviceList) allows(kind byte, major, minor int64, access uint8) bool {
 // settings are the writes that bring a new group of version 1 to this list.
 func (l *deviceList) settings() []setting {
 	files := map[bool]string{true: "devices.allow", false: "devices.deny"}
-	p := []setting{{controller: "devices", file: files[l.allow], value: "a", flag: flagDevices}}
+	p := []setting{{controller: "devices", file: files[l.allow], value: "a", flag: FlagDevices}}
 	for _, e := range l.exceptions {
-		p = append(p, setting{controller: "devices", file: files[!l.allow], value: e.String(), flag: flagDevices})
+		p = append(p, setting{controller: "devices", file: files[!l.allow], value: e.String(), flag: FlagDevices})
 	}
 	return p
 }

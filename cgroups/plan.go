@@ -19,6 +19,9 @@ type setting struct {
 	pair string
 }
 
+// FlagDevices is what a [Warning] calls the rules for devices, which have no flag of their own.
+const FlagDevices = "the list of allowed devices"
+
 // The limits as they are called on the command line.
 const (
 	flagMemory      = "--memory"
@@ -40,7 +43,6 @@ const (
 	flagWriteBps    = "--device-write-bps"
 	flagReadIOPS    = "--device-read-iops"
 	flagWriteIOPS   = "--device-write-iops"
-	flagDevices     = "the list of allowed devices"
 	flagTCP         = "the limit on TCP buffers"
 	flagHuge        = "the limit on huge pages"
 	flagNetwork     = "the class of network packets"

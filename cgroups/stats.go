@@ -28,8 +28,8 @@ type MemoryStats struct {
 	Failures, OOMKill uint64 // how often the limit was met, and processes killed for it
 }
 
-// PidsStats counts processes and threads.
-type PidsStats struct{ Current, Limit uint64 }
+// PidsStats counts processes and threads. Max is the highest Current, where the kernel keeps it (pids.peak).
+type PidsStats struct{ Current, Limit, Max uint64 }
 
 // DiskStats are bytes and requests, of all disks together.
 type DiskStats struct{ ReadBytes, WriteBytes, Reads, Writes uint64 }

@@ -38,6 +38,22 @@ func makeDir(base, dir string) error {
 	return pathError("create cgroup", dir, unix.ENOENT)
 }
 
+// makeGroupDir makes the directory of a new group. What a killed process has left of one with the same name is removed
+// before, or taken over with the processes in it.
+func makeGroupDir(base, dir string) error {
+	err := makeDir(base, dir)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	for _, sub := range append(subgroups(dir), dir) {
+		unix.Rmdir(sub)
+	}
+	if err = makeDir(base, dir); errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
 func pathError(op, path string, err error) error {
 	if err == nil {
 		return nil

@@ -102,7 +102,7 @@ func (g *groupV1) make(trees []hierarchy, controller, name string, o Options) (c
 		base = h.own
 	}
 	dir := path.Join(base, parentOr(o.Parent), name)
-	if err := makeDir(base, dir); err != nil {
+	if err := makeGroupDir(base, dir); err != nil {
 		if forbidden(err) {
 			return err.Error(), nil
 		}
@@ -271,6 +271,8 @@ func (g *groupV1) OOMKills() (uint64, error) {
 	b, err := readFile(unix.AT_FDCWD, path.Join(p.dir, "memory.oom_control"))
 	return keyed(b, "oom_kill"), err
 }
+
+func (g *groupV1) Processes() ([]int, error) { return processes(g.parts[0].dir) }
 
 // Remove removes the directories; the first error does not keep it from the others.
 func (g *groupV1) Remove() error {

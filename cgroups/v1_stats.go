@@ -66,6 +66,7 @@ func pidsStatsV1(s *Stats, dir string) (err error) {
 	if s.Pids.Current, err = readNumber(unix.AT_FDCWD, path.Join(dir, "pids.current")); err != nil {
 		return err
 	}
+	s.Pids.Max, _ = readNumber(unix.AT_FDCWD, path.Join(dir, "pids.peak"))
 	s.Pids.Limit, err = readNumber(unix.AT_FDCWD, path.Join(dir, "pids.max"))
 	return err
 }

@@ -34,7 +34,7 @@ func newV2(mount, name string, r *specs.LinuxResources, o Options) (Group, []War
 		}
 	}
 	dir := path.Join(base, parentOr(o.Parent), name)
-	if err := makeDir(base, dir); err != nil {
+	if err := makeGroupDir(base, dir); err != nil {
 		if forbidden(err) {
 			return nil, cannot(r, err.Error()), nil
 		}
@@ -94,7 +94,7 @@ func (g *groupV2) write(list []setting, devices *deviceList) ([]Warning, error) 
 	}
 	err = setDevices(int(g.f.Fd()), devices)
 	if forbidden(err) || lacking(err) || errors.Is(err, unix.ENOSYS) {
-		return warn(warnings, flagDevices, err.Error()), nil
+		return warn(warnings, FlagDevices, err.Error()), nil
 	}
 	return warnings, err
 }
@@ -181,6 +181,8 @@ func (g *groupV2) file(name string) string { return path.Join(g.dir, name) }
 func (g *groupV2) Add(pid int) error {
 	return writeFile(unix.AT_FDCWD, g.file("cgroup.procs"), strconv.Itoa(pid))
 }
+
+func (g *groupV2) Processes() ([]int, error) { return processes(g.dir) }
 
 func (g *groupV2) Remove() error { return removeDir(g.dir) }
 

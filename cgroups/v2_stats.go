@@ -49,7 +49,7 @@ func (g *groupV2) pids(s *Stats) {
 		s.Missing = append(s.Missing, "pids")
 		return
 	}
-	s.Pids = PidsStats{Current: current, Limit: g.number("pids.max")}
+	s.Pids = PidsStats{Current: current, Limit: g.number("pids.max"), Max: g.number("pids.peak")}
 }
 
 func (g *groupV2) disk(s *Stats) {
