@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"encoding/binary"
 	"os"
 	"path"
 
@@ -16,17 +17,20 @@ type birth struct {
 	*Cmd
 	spec   *specs.Spec
 	socket arg // the child's end
-	other  arg // the parent's, of which a forked child has a copy
 
 	userns bool
 	binds  map[int]slot // number of a mount of the specification: its detached copy
 	masks  []slot       // copies of the host's /dev/null, one a masked path, where the container's is not to be trusted
 	nodes  []node       // devices to make, or to bind where the kernel lets nobody make them
+	here   string       // the working directory on the host, with Cmd.Mapped, "" elsewhere
 	resume int          // the call at which a re-executed hull carries on
+	shut   int          // the call before which all other descriptors are closed, or -1: see closeOthers
 	files  []*os.File   // open for the child until the fork is done
 	memory *os.File     // the program, for a re-executed hull
 	heirs  []slot       // words with the descriptors that a re-executed hull needs; -1 if free
 	blob   blob
+	pidfd  int32 // of the child, see clone(2)
+	line   *line
 }
 
 // recipe is a list of steps, each of which appends one or a few system calls.
@@ -34,9 +38,17 @@ type recipe []func(*birth) error
 
 // The birth in its order. Each step says why it stands where it does.
 var (
+	// conception is what a child can do of which nothing else is known yet.
+	conception = recipe{
+		// These take as long as all mounts, and the parent has its own work to do meanwhile.
+		(*birth).makeNamespaces,
+		(*birth).waitForWord,
+	}
 	prelude = recipe{
-		// First, so that the end of the parent is noticed by whoever waits for its word.
-		(*birth).closeOther,
+		// From here on the end of the parent is noticed as the end of the socket.
+		(*birth).ownFiles,
+		// Before the child has ids that no place of the host is open to.
+		(*birth).showMapped,
 		// Nothing that follows is allowed before the ids are there.
 		(*birth).becomeRoot,
 		// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids
@@ -50,6 +62,8 @@ var (
 		(*birth).takeBinds,
 		// Nothing mounted below travels to the host. After takeBinds: a volume may want to stay in touch with the host.
 		(*birth).cutPropagation,
+		// Their layers are the host's: in the place where the root is going to be, before that is there.
+		(*birth).takeOverlays,
 		(*birth).joinNamespaces,
 		(*birth).mountRoot,
 		(*birth).pivot,
@@ -62,6 +76,7 @@ var (
 		(*birth).terminal,
 		// Made by root, as in Docker, while the root file system can still be written.
 		(*birth).makeWorkdir,
+		(*birth).ownWorkdir,
 		// After the last mount: these lie on top. sysctls before /proc/sys becomes read-only.
 		(*birth).sysctls,
 		(*birth).maskPaths,
@@ -90,16 +105,24 @@ var (
 	}
 )
 
-// plan writes the program for a child that talks to its parent over these sockets: the parent's end, and its own.
-func (c *Cmd) plan(sockets [2]int) (*birth, error) {
-	b := &birth{Cmd: c, spec: c.Spec, socket: num(sockets[1]), other: num(sockets[0]), binds: map[int]slot{}}
-	b.data = make([]byte, 8, 24<<10) // place 0 stays unused: a Store of 0 means none
-	b.calls = make([]early.Call, 0, 320)
+// plan writes the whole program of a child.
+func (c *Cmd) plan(l *line) (*birth, error) {
+	switch {
+	case c.Join != nil:
+		return c.write(l, joining)
+	case !fresh(c.Spec, specs.MountNamespace):
+		return c.write(l, conception, prelude, finale)
+	}
+	return c.write(l, conception, prelude, world, finale)
+}
+
+// write makes a program of recipes.
+func (c *Cmd) write(l *line, recipes ...recipe) (*birth, error) {
+	b := &birth{Cmd: c, spec: c.Spec, line: l, socket: num(l.child), binds: map[int]slot{}, shut: -1}
+	b.data = make([]byte, 8, 8<<10*len(recipes)) // place 0 stays unused: a Store of 0 means none
+	b.calls = make([]early.Call, 0, 80*len(recipes))
 	b.userns = b.fresh(specs.UserNamespace)
-	for _, part := range []recipe{prelude, world, finale} {
-		if &part[0] == &world[0] && !b.fresh(specs.MountNamespace) {
-			continue
-		}
+	for _, part := range recipes {
 		for _, step := range part {
 			if err := step(b); err != nil {
 				b.close()
@@ -107,8 +130,20 @@ func (c *Cmd) plan(sockets [2]int) (*birth, error) {
 			}
 		}
 	}
-	b.blob = b.finish(b.resume, sockets[1])
+	b.closeOthers()
+	b.blob = b.finish(b.resume, l.child)
+	if b.memory != nil {
+		if _, err := b.memory.WriteAt(b.blob.bytes(), 0); err != nil {
+			b.close()
+			return nil, err
+		}
+	}
 	return b, nil
+}
+
+// script readies the program to be performed where it lies, from its call number first on. It is done once.
+func (b *birth) script(first int) script {
+	return script{b.blob.place(), uintptr(first), uintptr(b.blob.head.NCalls), uintptr(b.blob.head.Socket)}
 }
 
 func (b *birth) close() {
@@ -124,9 +159,11 @@ func (b *birth) keep(f *os.File) arg {
 	return num(f.Fd())
 }
 
-// fresh says whether the program gets a new namespace of this kind.
-func (b *birth) fresh(kind specs.LinuxNamespaceType) bool {
-	for _, n := range b.spec.Linux.Namespaces {
+// fresh says whether the program gets a new namespace of this kind, or joins the container's.
+func (b *birth) fresh(kind specs.LinuxNamespaceType) bool { return fresh(b.spec, kind) }
+
+func fresh(spec *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	for _, n := range spec.Linux.Namespaces {
 		if n.Type == kind {
 			return n.Path == ""
 		}
@@ -165,15 +202,41 @@ func cloneFlag(kind specs.LinuxNamespaceType) int {
 	return 0
 }
 
-func (b *birth) closeOther() error {
-	b.call("close descriptor", "", unix.SYS_CLOSE, b.other)
+// bornInto are the namespaces that a child must be cloned into. The user namespace gives the rights to the others, and a
+// process cannot change its pid namespace.
+const bornInto = unix.CLONE_NEWUSER | unix.CLONE_NEWPID
+
+const createNamespaces = "create namespaces"
+
+func (b *birth) makeNamespaces() error {
+	if flags := b.cloneFlags() &^ bornInto; flags != 0 {
+		b.call(createNamespaces, "", unix.SYS_UNSHARE, num(flags))
+	}
 	return nil
 }
 
-// becomeRoot waits until the parent has written the id maps, then takes on id 0 of the new user namespace.
+// waitForWord waits until the id maps are written, and the rest of the program, or until the parent has ended, which the
+// socket does not tell: the child may share its open files.
+func (b *birth) waitForWord() error {
+	const what = "wait for the id maps"
+	b.call(what, "", unix.SYS_PPOLL, b.polls(b.line.child, b.line.self), num(2), num(0), num(0), num(0))
+	b.call(what, "", unix.SYS_RECVFROM, b.socket, b.bytes(make([]byte, 8)), num(1), num(unix.MSG_DONTWAIT), num(0), num(0)).nonzero()
+	return nil
+}
+
+// polls is an array of struct pollfd, poll(2), that waits until something can be read.
+func (b *birth) polls(fds ...int) arg {
+	polls := make([]byte, 8*len(fds))
+	for i, fd := range fds {
+		binary.NativeEndian.PutUint32(polls[8*i:], uint32(fd))
+		binary.NativeEndian.PutUint16(polls[8*i+4:], unix.POLLIN)
+	}
+	return b.bytes(polls)
+}
+
+// becomeRoot takes on id 0 of the user namespace.
 func (b *birth) becomeRoot() error {
 	if b.userns {
-		b.wait("wait for the id maps")
 		if zeroMapped(b.spec.Linux.UIDMappings) && zeroMapped(b.spec.Linux.GIDMappings) {
 			b.call("set group id", "0", unix.SYS_SETRESGID, num(0), num(0), num(0))
 			b.call("set user id", "0", unix.SYS_SETRESUID, num(0), num(0), num(0))
@@ -190,8 +253,9 @@ func (b *birth) wait(what string) {
 
 func (b *birth) dieWithParent() error {
 	b.call("set parent-death signal", "", unix.SYS_PRCTL, num(unix.PR_SET_PDEATHSIG), num(unix.SIGKILL))
-	// Became non-dumpable by the change of ids; /proc/self would belong to the host's root.
-	b.call("set dumpable", "", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1))
+	if b.userns { // became non-dumpable by the change of ids; /proc/self would belong to the host's root
+		b.call("set dumpable", "", unix.SYS_PRCTL, num(unix.PR_SET_DUMPABLE), num(1))
+	}
 	if b.Reexec {
 		return b.reexec()
 	}
@@ -230,11 +294,11 @@ func (b *birth) mountRoot() error {
 			return err
 		}
 		// Relative lower directories are short: 500 of them fit into the one page that mount(2) takes.
-		b.call("enter", m[0].Source, unix.SYS_CHDIR, b.str(m[0].Source))
-		b.call("mount "+m[0].Type+" on", "/", unix.SYS_MOUNT, b.str(m[0].Type), b.str(root), b.str(m[0].Type),
+		b.enter(m[0].Source)
+		b.call("mount "+m[0].Type+" on", "/", unix.SYS_MOUNT, b.str(m[0].Type), b.str(b.seen(root)), b.str(m[0].Type),
 			num(flags.set), b.str(data))
 	}
-	b.call("enter", root, unix.SYS_CHDIR, b.str(root))
+	b.enter(root)
 	return nil
 }
 
@@ -310,7 +374,7 @@ func (b *birth) waitForStart() error {
 // session makes the program the leader of its own session, so that a Ctrl-C at the caller's terminal reaches it only
 // through the caller, and it cannot push input into that terminal.
 func (b *birth) session() error {
-	if !b.spec.Process.Terminal { // else done with the terminal
+	if !b.spec.Process.Terminal || b.Join != nil { // else done with the terminal
 		b.call("start a session", "", unix.SYS_SETSID)
 	}
 	// A keyring of the caller must not come along. Where keyrings are missing or used up there is nothing to hide.
@@ -330,31 +394,6 @@ func (b *birth) signals() error {
 	return nil
 }
 
-// stdio puts the three streams in their places, by way of high numbers, so that none is overwritten before its turn,
-// and lets the exec close all others.
-func (b *birth) stdio() error {
-	if !b.spec.Process.Terminal {
-		var fds [3]slot
-		for i, f := range []*os.File{b.Stdin, b.Stdout, b.Stderr} {
-			if f == nil {
-				null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-				if err != nil {
-					return err
-				}
-				b.keep(null)
-				f = null
-			}
-			fds[i] = b.slot()
-			b.call("copy stream", f.Name(), unix.SYS_FCNTL, num(f.Fd()), num(unix.F_DUPFD_CLOEXEC), num(10)).into(fds[i])
-		}
-		for i, fd := range fds {
-			b.call("place stream", "", unix.SYS_DUP3, fd.value(), num(i), num(0))
-		}
-	}
-	b.call("close descriptors", "", unix.SYS_CLOSE_RANGE, num(3), num(^uint32(0)), num(unix.CLOSE_RANGE_CLOEXEC))
-	return nil
-}
-
 // makeWorkdir makes the working directory if the image lacks it.
 func (b *birth) makeWorkdir() error {
 	dir := path.Clean("/" + b.spec.Process.Cwd)
@@ -363,18 +402,47 @@ func (b *birth) makeWorkdir() error {
 	}
 	mark := len(b.calls)
 	b.call("look for", dir, unix.SYS_FACCESSAT, num(unix.AT_FDCWD), b.str(dir), num(unix.F_OK))
-	b.makeTarget(dir, true)
+	b.makeBelow(dir, true)
 	(*call)(&b.calls[mark]).thenSkip(len(b.calls) - mark - 1).orGoOn()
 	// What cannot be made, on a read-only mount say, shows when it is entered.
 	for i := mark + 1; i < len(b.calls); i++ {
-		(*call)(&b.calls[i]).orGoOn()
-		b.calls[i].Errno = [3]uint16{}
+		if b.calls[i].OnErr == 0 {
+			(*call)(&b.calls[i]).orSkip(len(b.calls) - i - 1)
+		} else {
+			b.calls[i].Errno = [3]uint16{}
+		}
 	}
 	return nil
 }
 
-func (b *birth) workdir() error {
+// ownWorkdir lays a copy of the root's mount over the working directory, which stays writable when the root is made
+// read-only.
+func (b *birth) ownWorkdir() error {
 	dir := path.Clean("/" + b.spec.Process.Cwd)
-	b.call("enter working directory", dir, unix.SYS_CHDIR, b.str(dir))
+	if !b.OwnWorkdir || dir == "/" {
+		return nil
+	}
+	place, tree := b.slot(), b.slot()
+	b.spot("bind", dir, 0).into(place)
+	b.call("bind", dir, unix.SYS_OPEN_TREE, place.value(), b.str(""), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)).into(tree)
+	b.moveTo(dir, tree.value(), dir, place)
+	b.call("close", dir, unix.SYS_CLOSE, tree.value())
+	b.call("close", dir, unix.SYS_CLOSE, place.value())
+	return nil
+}
+
+// workdir enters the working directory, not by a link of /proc to somebody else's. A filter may forbid to ask for that;
+// by then it is what the program could do itself.
+func (b *birth) workdir() error {
+	const op = "enter working directory"
+	dir := path.Clean("/" + b.spec.Process.Cwd)
+	if dir != "/" {
+		fd := b.slot()
+		b.spot(op, dir, 0).into(fd).thenSkip(1).orGoOn(unix.EPERM, unix.ENOSYS)
+		b.call(op, dir, unix.SYS_CHDIR, b.str(dir)).thenSkip(1)
+		b.call(op, dir, unix.SYS_FCHDIR, fd.value())
+		return nil
+	}
+	b.call(op, dir, unix.SYS_CHDIR, b.str(dir))
 	return nil
 }

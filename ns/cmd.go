@@ -10,10 +10,12 @@
 package ns
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -43,11 +45,34 @@ type Cmd struct {
 	// FakeIDs answers calls that set owners and ids as if they had succeeded, where they cannot work because a single
 	// id is mapped.
 	FakeIDs bool
+	// Landlock, if set, confines the program further, where the kernel has it: see LandlockVersion.
+	Landlock *Landlock
+	// OwnWorkdir lets the program's working directory, unless that is the root directory itself, be written although
+	// Spec.Root is read-only.
+	OwnWorkdir bool
+	// IDMap is a user namespace with the id maps of Spec, from UserNamespace, in whose ids Mapped are shown, and binds that have
+	// IDMapOption. Within the first of Mapped lie Spec.Root.Path and the Source of each overlay; and what the overlays are made
+	// of lies within one of them. It takes root.
+	IDMap  *os.File
+	Mapped []Mapped
+	// Join is a pidfd of a process, such as a container's first. The program then gets no namespaces of its own but runs in
+	// those of that process, all that Spec.Linux.Namespaces lists. Of Spec only Process, Linux.Seccomp and Linux.GIDMappings
+	// are read beside these, and Landlock. See join.go. It goes with neither Init nor Reexec.
+	Join *os.File
+	// Context gives up Create and Start when it ends, nil for never. What the container does with its own files can make a
+	// Join wait for ever.
+	Context context.Context
 	// Init puts a tiny process at pid 1, which passes on signals and reaps orphans; the program is its child.
 	Init bool
 	// Reexec prepares the world in a re-executed hull, from a read-only mount of its binary, instead of a plain fork.
 	// It is slower by the start of a Go runtime, and needs no machine code written for the architecture.
 	Reexec bool
+	// Detach gives the program a parent of its own, which leads a session and shall look after it when this process ends: see
+	// Process.HandOver. It needs CanDetach.
+	Detach bool
+
+	conceived *Process
+	parent    int // see Parent
 }
 
 // File is a file with Data in it, mounted over Path, writable, of mode 0644. It lives as long as the container's /dev,
@@ -58,56 +83,121 @@ type File struct {
 }
 
 // Process is a program in its namespaces, at first waiting to be started. It belongs to the goroutine that created it,
-// which stays on one thread until Wait returns: the kernel kills the program when that thread ends.
+// which stays on one thread until Wait returns: the kernel kills the program when that thread ends. Where the program has
+// joined a pid namespace it stays there for good: whatever it starts later would be in that namespace too.
 type Process struct {
 	// Pid is the process id as the host sees it.
 	Pid int
 	// Console is the master side of the program's terminal, if Spec.Process.Terminal asked for one. The caller closes it.
 	Console *os.File
 
-	pidfd  int
-	socket int // to the child, closed by Start
-	prog   *program
-	name   string // of the program, for errors
+	pidfd   int
+	child   int             // to wait for, if not Pid: see join.go
+	socket  int             // to the child, closed by Start
+	mu      sync.Mutex      // keeps socket and pidfd open while another goroutine uses them
+	context context.Context // see Cmd
+	name    string          // of the program, for errors
+	birth   *birth          // nil while it is not planned
+	womb    *womb           // nil once the child has a memory of its own
+	foster  *foster         // between this process and the program, or nil
+	strayed bool            // the children of our thread are born into another pid namespace
+	// Between Conceive and the child's word that its world stands:
+	line    *line
+	known   int        // calls of the program that the child has been given at the fork
+	planned chan bool  // tells that the rest is there too, or false if it never will be
+	mapped  chan error // tells when the child has its ids and the word to go on, or why not
 }
 
-// Create forks the child and lets it build its world. When it returns, everything is in place but the program: the
-// caller may still attach a network, and then calls Start, or Kill and Wait.
+// Create forks the child, if Conceive has not, and lets it build its world. When it returns, everything is in place but the
+// program: the caller may still attach a network, and then calls Start, or Kill and Wait.
 func (c *Cmd) Create() (*Process, error) {
-	sockets, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, os.NewSyscallError("socketpair", err)
+	if !c.knownAhead() { // it has turned out so
+		c.Abandon()
 	}
-	defer func() { unix.Close(sockets[1]) }()
-	b, err := c.plan(sockets)
-	if err != nil {
-		unix.Close(sockets[0])
-		return nil, err
+	if c.conceived == nil {
+		var err error
+		if c.conceived, err = c.conceive(); err != nil {
+			return nil, err
+		}
 	}
-	defer b.close()
-	p := &Process{socket: sockets[0], prog: &b.program, name: c.Spec.Process.Args[0]}
-	runtime.LockOSThread()
-	if err := p.fork(c, b, sockets[1]); err != nil {
-		unix.Close(sockets[0])
-		runtime.UnlockOSThread()
-		return nil, err
-	}
-	unix.Close(sockets[1])
-	sockets[1] = -1
-	if err := p.midwife(c); err != nil {
-		_ = p.Signal(unix.SIGKILL)
-		unix.Close(p.socket)
-		p.socket = -1
-		_, _ = p.Wait()
-		return nil, err
+	p := c.conceived
+	c.conceived = nil
+	p.name, p.context = c.Spec.Process.Args[0], c.Context
+	defer p.giveUp()()
+	if err := p.create(c); err != nil {
+		p.abandon()
+		return nil, p.cause(err)
 	}
 	return p, nil
+}
+
+// create does the parent's part between the fork and the world's being ready.
+func (p *Process) create(c *Cmd) (err error) {
+	if p.birth == nil {
+		if p.birth, err = c.plan(p.line); err != nil {
+			return err
+		}
+		p.womb.next = p.birth.script(p.known)
+		p.womb.births = append(p.womb.births, p.birth)
+	}
+	defer p.birth.close()
+	defer p.line.close()
+	if c.Join != nil {
+		return p.escort(c)
+	}
+	p.planned <- true
+	return p.midwife(c)
+}
+
+// abandon ends what does not come to its start.
+func (p *Process) abandon() {
+	if p.Console != nil {
+		p.Console.Close()
+	}
+	_ = p.Signal(unix.SIGKILL)
+	if p.birth == nil {
+		p.planned <- false
+	}
+	p.hangUp()
+	_, _ = p.Wait()
+	p.line.close()
+}
+
+// giveUp shuts the socket when the context ends, so that nobody waits for a word any more. The result stops that.
+func (p *Process) giveUp() (stop func() bool) {
+	if p.context == nil {
+		return func() bool { return true }
+	}
+	return context.AfterFunc(p.context, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.socket >= 0 {
+			_ = unix.Shutdown(p.socket, unix.SHUT_RDWR)
+		}
+	})
+}
+
+// cause is err, or the end of the context that led to it.
+func (p *Process) cause(err error) error {
+	if p.context != nil && p.context.Err() != nil {
+		return p.context.Err()
+	}
+	return err
+}
+
+func (p *Process) hangUp() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.socket >= 0 {
+		unix.Close(p.socket)
+	}
+	p.socket = -1
 }
 
 // midwife does the parent's part while the child prepares: id maps, cgroup v1, waiting for readiness.
 //
 //	parent                         child
-//	fork ------------------------> (waits if it has a user namespace of its own)
+//	fork ------------------------> makes namespaces
 //	write uid_map, gid_map
 //	'm' -------------------------> becomes root in there
 //	Attach to cgroups, meanwhile   mounts, devices, pivot_root, ...
@@ -117,26 +207,43 @@ func (c *Cmd) Create() (*Process, error) {
 //
 // Instead of any of its messages the child may send an early.Report, and end.
 func (p *Process) midwife(c *Cmd) error {
-	if len(c.Spec.Linux.UIDMappings) > 0 {
-		if err := writeMaps(p.Pid, c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings); err != nil {
-			return err
-		}
-		if err := p.say('m'); err != nil {
-			return err
-		}
+	// Not beside the mapping, which keeps two processors busy, but beside the child's work.
+	if err := <-p.mapped; err != nil {
+		return err
 	}
 	var attached error
 	if c.Attach != nil {
 		attached = c.Attach(p.Pid)
 	}
+	if err := p.outlives(); err != nil {
+		return err
+	}
 	// The child's own words come first: if it has ended, it could not be attached either.
 	return errors.Join(p.ready(), attached)
+}
+
+// outlives waits for a word, or the child's end, which the socket does not tell as long as our end of it may be open for the
+// child's sake.
+func (p *Process) outlives() error {
+	fds := []unix.PollFd{{Fd: int32(p.socket), Events: unix.POLLIN}, {Fd: int32(p.pidfd), Events: unix.POLLIN}}
+	for {
+		_, err := unix.Poll(fds, -1)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return os.NewSyscallError("poll", err)
+		case fds[0].Revents == 0:
+			return p.reported(nil)
+		default:
+			return nil
+		}
+	}
 }
 
 // ready waits for the child's word that its world stands, and takes the terminal that may come with it.
 func (p *Process) ready() error {
 	var msg [8]byte
-	var oob [24]byte // one descriptor
+	var oob [64]byte // one descriptor, and who sent it
 	n, oobn, err := p.receive(msg[:], oob[:])
 	if err != nil {
 		return err
@@ -144,37 +251,54 @@ func (p *Process) ready() error {
 	if n != 1 || msg[0] != early.KindReady {
 		return p.reported(msg[:n])
 	}
-	if oobn == 0 {
+	fd, err := passed(oob[:oobn])
+	if err != nil {
+		return fmt.Errorf("receive the terminal: %w", err)
+	}
+	if fd < 0 {
 		return nil
 	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(cmsgs) != 1 {
-		return fmt.Errorf("receive the terminal: %w", errors.Join(err, unix.EBADMSG))
-	}
-	fds, err := unix.ParseUnixRights(&cmsgs[0])
-	if err != nil || len(fds) != 1 {
-		return fmt.Errorf("receive the terminal: %w", errors.Join(err, unix.EBADMSG))
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil { // so that a read of the console can be given up
+	if err := unix.SetNonblock(fd, true); err != nil { // so that a read of the console can be given up
 		return os.NewSyscallError("fcntl", err)
 	}
-	p.Console = os.NewFile(uintptr(fds[0]), "terminal")
+	p.Console = os.NewFile(uintptr(fd), "terminal")
 	return nil
+}
+
+// passed is the descriptor that came with a message, -1 if none did.
+func passed(oob []byte) (int, error) {
+	cmsgs, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return -1, err
+	}
+	for _, m := range cmsgs {
+		if m.Header.Type != unix.SCM_RIGHTS {
+			continue
+		}
+		fds, err := unix.ParseUnixRights(&m)
+		if err != nil || len(fds) != 1 {
+			return -1, errors.Join(err, unix.EBADMSG)
+		}
+		return fds[0], nil
+	}
+	return -1, nil
 }
 
 // Start lets the program run. The error is an *ExecError if the program itself cannot be executed.
 func (p *Process) Start() error {
-	defer func() {
-		unix.Close(p.socket)
-		p.socket = -1
-	}()
+	defer p.hangUp()
+	defer p.giveUp()()
 	if err := p.say('g'); err != nil {
 		return err
 	}
 	var msg [8]byte
 	n, _, err := p.receive(msg[:], nil)
-	if err != nil || n == 0 { // closed by the exec
+	if err != nil {
 		return err
+	}
+	if n == 0 { // closed by the exec
+		p.separated()
+		return nil
 	}
 	return p.reported(msg[:n])
 }
@@ -205,29 +329,44 @@ func (p *Process) receive(msg, oob []byte) (n, oobn int, err error) {
 	}
 }
 
-// Wait waits for the program to end, and frees what belongs to it.
+// Wait waits for the program to end, and frees what belongs to it. With Cmd.Detach it ends the program.
 func (p *Process) Wait() (Status, error) {
-	defer runtime.UnlockOSThread()
+	defer p.unlockThread()
+	p.foster.dismiss()
 	var s Status
 	for {
-		_, err := unix.Wait4(p.Pid, &s.wait, unix.WALL, &s.Usage)
+		_, err := unix.Wait4(p.WaitPid(), &s.wait, unix.WALL, &s.Usage)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
+		p.separated()
+		p.hangUp()
+		if p.foster != nil {
+			p.foster.close()
+			p.foster = nil
+		}
+		p.mu.Lock()
 		unix.Close(p.pidfd)
 		p.pidfd = -1
-		if p.socket >= 0 {
-			unix.Close(p.socket)
-		}
+		p.mu.Unlock()
 		return s, os.NewSyscallError("wait4", err)
 	}
 }
 
-// Signal sends sig to the program, as pid 1 of its namespace sees it: the kernel drops what it has no handler for,
-// unless it is SIGKILL or SIGSTOP (pid_namespaces(7)).
+// Signal sends sig to the program. If it is pid 1 of its namespace, the kernel drops what it has no handler for, unless
+// it is SIGKILL or SIGSTOP (pid_namespaces(7)).
 func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	return os.NewSyscallError("pidfd_send_signal", unix.PidfdSendSignal(p.pidfd, sig, nil, 0))
 }
+
+// PidFD is a descriptor of the program's process, pidfd_open(2), that belongs to p.
+func (p *Process) PidFD() int { return p.pidfd }
+
+// WaitPid is the child of this process whose end Wait waits for: the program, or with Cmd.Join or Cmd.Detach the one that
+// stays with it.
+func (p *Process) WaitPid() int { return cmp.Or(p.child, p.Pid) }
 
 // Status is how a program ended.
 type Status struct {
@@ -244,7 +383,7 @@ func (s Status) Code() int {
 	return s.wait.ExitStatus()
 }
 
-// Signal is the signal that ended the program, or 0.
+// Signal is the signal that ended the program, or 0. With Cmd.Init or Cmd.Join only its Code is known.
 func (s Status) Signal() syscall.Signal {
 	if s.wait.Signaled() {
 		return s.wait.Signal()

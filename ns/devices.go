@@ -64,7 +64,7 @@ func (b *birth) deviceList() (list []specs.LinuxDevice) {
 func (b *birth) devices() error {
 	if b.userns {
 		for _, n := range b.nodes {
-			b.orMake(n.Path, false, func() *call { return b.moveMount(n.Path, n.bind.value(), n.Path, followTarget) })
+			b.attach(n.Path, n.bind.value(), n.Path, false)
 		}
 	} else if err := b.makeNodes(); err != nil {
 		return err
@@ -91,32 +91,43 @@ func (b *birth) makeNodes() error {
 		if d.FileMode != nil {
 			mode = uint32(d.FileMode.Perm())
 		}
-		if dir := path.Dir(d.Path); dir != "/dev" {
-			b.makeTarget(dir, true)
-		}
-		b.call("make device", d.Path, unix.SYS_MKNODAT, num(unix.AT_FDCWD), b.str(d.Path), num(kind|mode),
+		dir, name := b.folder(d.Path)
+		b.call("make device", d.Path, unix.SYS_MKNODAT, dir, b.str(name), num(kind|mode),
 			num(unix.Mkdev(uint32(d.Major), uint32(d.Minor)))).orGoOn(unix.EEXIST)
 		if d.UID != nil && *d.UID != 0 || d.GID != nil && *d.GID != 0 {
-			b.call("set owner of", d.Path, unix.SYS_FCHOWNAT, num(unix.AT_FDCWD), b.str(d.Path), num(value(d.UID)), num(value(d.GID)), num(0))
+			b.call("set owner of", d.Path, unix.SYS_FCHOWNAT, dir, b.str(name), num(value(d.UID)), num(value(d.GID)), num(unix.AT_SYMLINK_NOFOLLOW))
 		}
-		b.letOpen(d.Path)
+		b.letOpen(d.Path, dir, name)
+		b.leave(dir)
 	}
 	return nil
 }
 
-// letOpen mounts a node over itself without nodev, if the file system that it is on has that: then it opens, and
-// another node, which the container may make beside it, does not.
-func (b *birth) letOpen(node string) {
+// folder gives a node as a directory and a name in it, and makes the directory if it is missing.
+func (b *birth) folder(node string) (dir arg, name string) {
+	parent := path.Dir(node)
+	if !b.trusted(node) {
+		return b.reach("make device", parent, true).value(), path.Base(node)
+	}
+	if parent != "/dev" {
+		b.makeTarget(parent, true)
+	}
+	return num(unix.AT_FDCWD), node
+}
+
+// letOpen mounts a node over itself without nodev, if the container's file systems have that: then it opens, and another
+// node, which the container may make beside it, does not.
+func (b *birth) letOpen(node string, dir arg, name string) {
 	if !b.shutDev() {
 		return
 	}
 	tree := b.slot()
 	attr := mountAttr(0, 0)
 	binary.NativeEndian.PutUint64(attr[8:], unix.MOUNT_ATTR_NODEV) // to clear
-	b.call("bind device", node, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(node),
+	b.call("bind device", node, unix.SYS_OPEN_TREE, dir, b.str(name),
 		num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)).into(tree)
 	b.call("let device open", node, unix.SYS_MOUNT_SETATTR, tree.value(), b.str(""), num(unix.AT_EMPTY_PATH), b.bytes(attr), num(32))
-	b.moveMount("device", tree.value(), node, 0)
+	b.call("mount device on", node, unix.SYS_MOVE_MOUNT, tree.value(), b.str(""), dir, b.str(name), num(unix.MOVE_MOUNT_F_EMPTY_PATH))
 }
 
 // shutDev says whether the container's /dev is mounted nodev.
@@ -162,9 +173,11 @@ func (b *birth) terminal() error {
 	if p.User.UID != 0 {
 		b.call("give the terminal to the user", "", unix.SYS_FCHOWN, slave.value(), num(p.User.UID), num(^uint32(0)))
 	}
-	b.console(slave)
-	b.call("start a session", "", unix.SYS_SETSID)
-	b.call("control the terminal", "", unix.SYS_IOCTL, slave.value(), num(unix.TIOCSCTTY), num(0))
+	if b.Join == nil { // else the console is another's, and the session begins with the program's own process
+		b.console(slave)
+		b.call("start a session", "", unix.SYS_SETSID)
+		b.call("control the terminal", "", unix.SYS_IOCTL, slave.value(), num(unix.TIOCSCTTY), num(0))
+	}
 	for i := range 3 {
 		b.call("place stream", "", unix.SYS_DUP3, slave.value(), num(i), num(0))
 	}

@@ -50,16 +50,19 @@ func (p *Process) reported(msg []byte) error {
 	r := (*early.Report)(unsafe.Pointer(&msg[0]))
 	errno := syscall.Errno(r.Errno)
 	i := int(r.Index)
-	if r.Kind == early.KindExec || i < len(p.prog.steps) && p.prog.steps[i].op == execOp {
+	if r.Kind == early.KindExec || i < len(p.birth.steps) && p.birth.steps[i].op == execOp {
 		return &ExecError{Name: p.name, Errno: errno, path: !strings.Contains(p.name, "/")}
 	}
-	return p.prog.error(i, errno)
+	if i < len(p.birth.steps) && p.birth.steps[i].op == createNamespaces {
+		return explain(errno, p.birth.cloneFlags())
+	}
+	return p.birth.error(i, errno)
 }
 
 // explain adds to a refused clone what refuses it and how to allow it. The settings are those of user_namespaces(7),
 // Debian and Ubuntu.
 func explain(err error, flags uint64) error {
-	err = fmt.Errorf("create namespaces: %w", err)
+	err = fmt.Errorf(createNamespaces+": %w", err)
 	if flags&unix.CLONE_NEWUSER == 0 {
 		if errors.Is(err, unix.EPERM) {
 			return fmt.Errorf("%w\nroot without CAP_SYS_ADMIN may not: run hull as an ordinary user, or allow the capability", err)

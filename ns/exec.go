@@ -31,6 +31,10 @@ func (b *birth) execute() error {
 	// None may be executed. If one is there at all, the error is that of trying.
 	for _, c := range candidates {
 		b.call(execOp, c, unix.SYS_FACCESSAT2, num(unix.AT_FDCWD), b.str(c), num(unix.F_OK), num(0)).orSkip(1)
+		if b.Join != nil { // not in here, outside of the pid namespace: it may be one that can be executed by now
+			run(c)
+			continue
+		}
 		b.call(execOp, c, unix.SYS_EXECVE, b.str(c), b.strs(p.Args), b.strs(p.Env))
 	}
 	b.call(execOp, p.Args[0], unix.SYS_FACCESSAT2, num(unix.AT_FDCWD), b.str(candidates[0]), num(unix.F_OK), num(0))
@@ -74,12 +78,18 @@ func (b *birth) executor() (func(path string), error) {
 		args := b.strs(p.Args)
 		return func(path string) { b.call(execOp, path, unix.SYS_EXECVE, b.str(path), args, env) }, nil
 	}
-	stub, err := stubFile(b.Init)
+	code, socket := stubCode, stubNumber(int(b.socket.v))
+	switch {
+	case b.Join != nil:
+		code, socket = joinCode, socket+b.joinFlags()
+	case b.Init:
+		code = initCode
+	}
+	stub, err := stubFile(code)
 	if err != nil {
 		return nil, err
 	}
 	fd := b.keep(stub)
-	socket := stubNumber(int(b.socket.v))
 	return func(path string) {
 		args := b.strs(append([]string{socket, path}, p.Args...))
 		b.call("execute", "the stub", unix.SYS_EXECVEAT, fd, b.str(""), args, env, num(unix.AT_EMPTY_PATH))

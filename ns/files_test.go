@@ -131,6 +131,68 @@ func TestSubmounts(t *testing.T) {
 	}
 }
 
+// TestSubdir mounts what is at a path below a directory that others may have put links into.
+func TestSubdir(t *testing.T) {
+	both(t, func(t *testing.T, reexec bool) {
+		b := newBox(t, "try")
+		b.Reexec = reexec
+		src := filepath.Join(b.dir, "src")
+		if err := os.MkdirAll(src+"/a/deep", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for path, text := range map[string]string{src + "/a/file": "inside", b.dir + "/secret": "outside"} {
+			if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, to := range map[string]string{"rel": "a", "abs": "/a", "out": b.dir, "up": "../../../../../../../../..", "secret": "../secret"} {
+			if err := os.Symlink(to, filepath.Join(src, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sub := func(target, dir string, options ...string) specs.Mount {
+			return specs.Mount{Destination: target, Type: "bind", Source: src, Options: append(options, "rbind", "X-mount.subdir="+dir)}
+		}
+		for target, dir := range map[string]string{"/1": "a", "/2": "rel/deep/..", "/3": "abs", "/4": "a/file", "/5": "up", "/6": "../../a"} {
+			b.mount(sub(target, dir))
+		}
+		b.mount(sub("/7", "a", "ro"))
+		want(b, "read /1/file", "inside", "read /2/file", "inside", "read /3/file", "inside", "read /4", "inside", "read /5/a/file", "inside",
+			"read /6/file", "inside", "write /1/new x", "ok", "write /7/new x", "read-only file system")
+		for _, dir := range []string{"none", "out", "secret", "a/file/x"} {
+			b.Spec.Mounts = append(b.Spec.Mounts[:len(b.Spec.Mounts)-1], sub("/7", dir))
+			if o := b.run(); o.failure == nil || !strings.Contains(o.failure.Error(), src+"/"+dir) {
+				t.Errorf("%s: %v", dir, o.failure)
+			}
+		}
+	})
+}
+
+// TestOtherFileSystem mounts a file system of a kind that the child leaves to its parent.
+func TestOtherFileSystem(t *testing.T) {
+	needRoot(t, "to mount other file systems")
+	const kind = "hugetlbfs"
+	if known, _ := os.ReadFile("/proc/filesystems"); !bytes.Contains(known, []byte(kind)) {
+		t.Skip("needs", kind)
+	}
+	both(t, func(t *testing.T, reexec bool) {
+		b := newBox(t, "look")
+		b.Reexec = reexec
+		before := mountCount(t)
+		b.mount(specs.Mount{Destination: "/made/huge", Type: kind, Source: "none", Options: []string{"mode=711", "noexec", "nodev", "ro"}})
+		if got := b.look().Mounts["/made/huge"]; !strings.HasPrefix(got, "ro,nodev,noexec,relatime - "+kind) || !strings.Contains(got, "mode=711") {
+			t.Errorf("%q", got)
+		}
+		if n := mountCount(t); n != before {
+			t.Errorf("%d mounts on the host, before %d", n, before)
+		}
+		b.Spec.Mounts[len(b.Spec.Mounts)-1].Options = []string{"no_such_option=1"}
+		if o := b.run(); o.failure == nil || !strings.Contains(o.failure.Error(), "no_such_option") || !strings.Contains(o.failure.Error(), "/made/huge") {
+			t.Error(o.failure)
+		}
+	})
+}
+
 // TestMasks hides and protects paths, after all mounts.
 func TestMasks(t *testing.T) {
 	both(t, func(t *testing.T, reexec bool) {
@@ -181,6 +243,7 @@ func TestMountOptions(t *testing.T) {
 		{"rslave", flagSet{propagation: unix.MS_SLAVE | unix.MS_REC}, ""}, {"shared", flagSet{propagation: unix.MS_SHARED}, ""},
 		{"private", flagSet{propagation: unix.MS_PRIVATE}, ""}, {"runbindable", flagSet{propagation: unix.MS_UNBINDABLE | unix.MS_REC}, ""},
 		{"mode=755,ro,size=5k", flagSet{set: unix.MS_RDONLY}, "mode=755,size=5k"}, {"z,nocopy", flagSet{}, ""},
+		{"bind,X-mount.subdir=a b/c", flagSet{bind: true, subdir: "a b/c"}, ""},
 	} {
 		flags, data, err := mountOptions(strings.Split(row.options, ","))
 		if row.options == "" {

@@ -14,8 +14,12 @@ import (
 // then forgets the parent-death signal (prctl(2)), as it does with every su and gosu. A child of ours waits for our end on
 // a pipe, kills the program, and ends. The result ends that child.
 //
-// It costs a fork, so it is for a program that has run for a while; one that ends at once needs no guard.
+// It costs a fork, so it is for a program that has run for a while; one that ends at once needs no guard. A program that has
+// joined a container has one from the beginning.
 func (p *Process) Guard() (release func(), err error) {
+	if p.child != 0 {
+		return func() {}, nil
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -35,10 +39,10 @@ func (p *Process) Guard() (release func(), err error) {
 	g.call("kill", "", unix.SYS_PIDFD_SEND_SIGNAL, num(p.pidfd), num(unix.SIGKILL), num(0), num(0)).orGoOn()
 	g.call("end", "", unix.SYS_EXIT_GROUP, num(0))
 	b := g.finish(0, -1)
-	calls := b.place()
+	s := script{b.place(), 0, uintptr(b.head.NCalls), ^uintptr(0)}
 	args := cloneArgs{exitSignal: uint64(unix.SIGCHLD)}
 	syscall.ForkLock.Lock()
-	pid, errno := forkAndPerform(&args, calls, uintptr(b.head.NCalls), ^uintptr(0))
+	pid, errno := forkAndPerform(&args, &s)
 	syscall.ForkLock.Unlock()
 	runtime.KeepAlive(b.mem)
 	if errno != 0 {

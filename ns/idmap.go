@@ -3,8 +3,10 @@ package ns
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,40 +16,101 @@ import (
 )
 
 // writeMaps gives the child its ids. One id that is the caller's own needs no privilege at all; whoever may set ids
-// writes any map; everybody else asks newuidmap and newgidmap, which know /etc/subuid (user_namespaces(7)).
-func writeMaps(pid int, uids, gids []specs.LinuxIDMapping) error {
+// writes any map; everybody else asks newuidmap and newgidmap, which know /etc/subuid (user_namespaces(7)). They are at
+// work when it returns, and finish waits for them.
+func writeMaps(pid int, uids, gids []specs.LinuxIDMapping) (finish func() error) {
 	switch {
-	case ownID(uids, os.Geteuid()) && ownID(gids, os.Getegid()):
-		if os.Geteuid() != 0 {
-			// The kernel demands it before an unprivileged gid_map.
-			if err := writeProc(pid, "setgroups", "deny"); err != nil {
-				return err
-			}
+	case len(uids) == 0: // no user namespace of its own
+		return func() error { return nil }
+	case ownID(uids, os.Geteuid()) && ownID(gids, os.Getegid()) && os.Geteuid() != 0:
+		// The kernel demands it before an unprivileged gid_map.
+		if err := writeProc(pid, "setgroups", "deny"); err != nil {
+			return func() error { return err }
 		}
 		fallthrough
 	case os.Geteuid() == 0:
-		return errors.Join(writeProc(pid, "uid_map", mapText(uids, "\n")), writeProc(pid, "gid_map", mapText(gids, "\n")))
+		err := errors.Join(writeProc(pid, "uid_map", mapText(uids, "\n")), writeProc(pid, "gid_map", mapText(gids, "\n")))
+		return func() error { return err }
 	}
-	// Both at once: each is the start of a setuid program.
-	var wg sync.WaitGroup
-	var errs [2]error
-	for i, helper := range []struct {
-		name string
-		maps []specs.LinuxIDMapping
-	}{{"newuidmap", uids}, {"newgidmap", gids}} {
-		wg.Go(func() { errs[i] = runMapper(helper.name, pid, helper.maps) })
+	u, err := startMapper("newuidmap", pid, uids)
+	if err != nil {
+		return func() error { return err }
 	}
-	wg.Wait()
-	return errors.Join(errs[:]...)
+	g, err := startMapper("newgidmap", pid, gids)
+	if err != nil {
+		return func() error { return errors.Join(u.wait(), err) }
+	}
+	return func() error { return errors.Join(u.wait(), g.wait()) }
 }
 
-func runMapper(name string, pid int, maps []specs.LinuxIDMapping) error {
-	args := append([]string{strconv.Itoa(pid)}, strings.Fields(mapText(maps, " "))...)
-	out, err := exec.Command(name, args...).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%s %s: %w: %s", name, strings.Join(args, " "), err, strings.TrimSpace(string(out)))
+// mappers remembers where newuidmap and newgidmap are: $PATH may be long, and each start needs to know twice.
+var mappers sync.Map
+
+// LookMapper finds newuidmap or newgidmap by its name in $PATH, as exec.LookPath does, once.
+func LookMapper(name string) (string, error) {
+	key := [2]string{name, os.Getenv("PATH")}
+	if path, ok := mappers.Load(key); ok {
+		return path.(string), nil
 	}
-	return nil
+	path, err := exec.LookPath(name)
+	if err == nil {
+		mappers.Store(key, path)
+	}
+	return path, err
+}
+
+// mapper is newuidmap or newgidmap at work.
+type mapper struct {
+	args []string
+	pid  int
+	said *os.File
+	womb *womb
+}
+
+// startMapper is exec.Cmd's Start as far as these two need it, without its goroutines, probes and waits, which take longer
+// than the two themselves.
+func startMapper(name string, pid int, maps []specs.LinuxIDMapping) (*mapper, error) {
+	path, err := LookMapper(name)
+	if err != nil {
+		return nil, err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	m := &mapper{args: append([]string{name, strconv.Itoa(pid)}, strings.Fields(mapText(maps, " "))...), said: r}
+	b := &birth{program: program{data: make([]byte, 8, 4<<10)}}
+	null := b.slot()
+	b.call("open", os.DevNull, unix.SYS_OPENAT, num(unix.AT_FDCWD), b.str(os.DevNull), num(unix.O_RDONLY|unix.O_CLOEXEC)).into(null)
+	for fd, from := range []arg{null.value(), num(w.Fd()), num(w.Fd())} {
+		b.call("place stream", "", unix.SYS_DUP3, from, num(fd), num(0))
+	}
+	b.call("unblock signals", "", unix.SYS_RT_SIGPROCMASK, num(2 /* SIG_SETMASK */), b.bytes(make([]byte, 8)), num(0), num(8))
+	b.call("execute", path, unix.SYS_EXECVE, b.str(path), b.strs(m.args), b.strs(os.Environ()))
+	b.blob = b.finish(0, -1)
+	m.pid, m.womb, err = spawn(b)
+	if err != nil {
+		r.Close()
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func (m *mapper) wait() error {
+	defer m.said.Close()
+	said, _ := io.ReadAll(m.said)
+	var status unix.WaitStatus
+	for {
+		if _, err := unix.Wait4(m.pid, &status, 0, nil); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	runtime.KeepAlive(m.womb)
+	if status.ExitStatus() == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: exit status %d: %s", strings.Join(m.args, " "), status.ExitStatus(), strings.TrimSpace(string(said)))
 }
 
 // ownID says whether maps is the one map that anybody may write: a single id, the caller's.

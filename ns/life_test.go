@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -242,7 +244,7 @@ func TestBornInCgroup(t *testing.T) {
 // parentOfOne makes and starts a container that sleeps. It is to be killed at any moment.
 func parentOfOne() error {
 	dir := os.Getenv("HULL_NS_DIR")
-	c := Cmd{Stdout: os.Stdout, Reexec: os.Getenv("HULL_NS_REEXEC") == "1", Spec: &specs.Spec{
+	c := Cmd{Stdout: os.Stdout, Reexec: os.Getenv("HULL_NS_REEXEC") == "1", Detach: os.Getenv("HULL_NS_DETACH") == "1", Spec: &specs.Spec{
 		Root:    &specs.Root{Path: dir},
 		Process: &specs.Process{Args: []string{"/t"}, Cwd: "/", Env: []string{verbEnv + "=sleep"}},
 		Mounts:  []specs.Mount{{Destination: "/dummy"}},
@@ -252,6 +254,13 @@ func parentOfOne() error {
 	if os.Geteuid() != 0 {
 		(&box{Cmd: &c}).mapOne()
 	}
+	if os.Getenv("HULL_NS_CONCEIVE") != "" { // and no more than that
+		if err := c.Conceive(); err != nil || c.conceived == nil {
+			return fmt.Errorf("conceive: %w", err)
+		}
+		fmt.Println("started")
+		time.Sleep(time.Hour)
+	}
 	p, err := c.Create()
 	if err != nil {
 		return err
@@ -260,6 +269,9 @@ func parentOfOne() error {
 		return err
 	}
 	fmt.Println("started")
+	if c.Detach {
+		time.Sleep(time.Hour)
+	}
 	_, err = p.Wait()
 	return err
 }
@@ -271,43 +283,105 @@ func TestParentKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := filepath.Join(layersDir(t), "base")
-	both(t, func(t *testing.T, reexec bool) {
-		started := 0
-		for i := range 25 {
-			r, w, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.Command(self)
-			cmd.Env = []string{verbEnv + "=parent", "HULL_NS_DIR=" + root, "HULL_NS_REEXEC=" + map[bool]string{true: "1"}[reexec]}
-			cmd.Stdout = w
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			w.Close()
-			if i%5 == 0 { // in its life
-				if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err == nil && waitFor(r, "started") != nil {
-					t.Error("not started")
-				}
-			} else {
-				time.Sleep(time.Duration(rand.IntN(30_000)) * time.Microsecond)
-			}
-			_ = cmd.Process.Kill()
-			_ = cmd.Wait()
-			if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-				t.Fatal(err)
-			}
-			rest, err := io.ReadAll(r)
-			if err != nil {
-				t.Errorf("something of it lives on: %v", err)
-			}
-			if len(rest) > 0 || i%5 == 0 {
-				started++
-			}
-			r.Close()
+	for name, env := range map[string]string{"fork": "HULL_NS_=", "reexec": "HULL_NS_REEXEC=1", "detach": "HULL_NS_DETACH=1"} {
+		t.Run(name, func(t *testing.T) { killParents(t, self, root, env) })
+	}
+}
+
+func killParents(t *testing.T, self, root, env string) {
+	started := 0
+	for i := range 25 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
 		}
-		t.Logf("killed %d of 25 after they had started", started)
-	})
+		cmd := exec.Command(self)
+		cmd.Env = []string{verbEnv + "=parent", "HULL_NS_DIR=" + root, env}
+		cmd.Stdout = w
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		if i%5 == 0 { // in its life
+			if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err == nil && waitFor(r, "started") != nil {
+				t.Error("not started")
+			}
+		} else {
+			time.Sleep(time.Duration(rand.IntN(30_000)) * time.Microsecond)
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if err := r.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(r)
+		if err != nil {
+			t.Errorf("something of it lives on: %v", err)
+		}
+		if len(rest) > 0 || i%5 == 0 {
+			started++
+		}
+		r.Close()
+	}
+	t.Logf("killed %d of 25 after they had started", started)
+}
+
+// TestConceivedAlone: a child that waits for its program ends with its parent, though it shares its open files.
+func TestConceivedAlone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = []string{verbEnv + "=parent", "HULL_NS_CONCEIVE=1"}
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := waitFor(r, "started"); err != nil {
+		t.Error(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if _, err := io.ReadAll(r); err != nil {
+		t.Errorf("something of it lives on: %v", err)
+	}
+}
+
+// TestConceive: a child that is forked ahead becomes what is asked of it later, or nothing.
+func TestConceive(t *testing.T) {
+	b := newBox(t, "exit", "7")
+	whole := b.Spec
+	b.Spec = &specs.Spec{Linux: whole.Linux}
+	if err := b.Conceive(); err != nil || b.conceived == nil {
+		t.Fatal(err)
+	}
+	late := b.file("late") // opened after the fork
+	b.Spec, b.Stdout = whole, late
+	if o := b.run(); o.failure != nil || o.Code() != 7 {
+		t.Errorf("%d, %v", o.Code(), o.failure)
+	}
+	if err := b.Conceive(); err != nil {
+		t.Fatal(err)
+	}
+	pid := b.conceived.Pid
+	b.Abandon()
+	if err := unix.Kill(pid, 0); err != unix.ESRCH {
+		t.Errorf("the abandoned child: %v", err)
+	}
+	if err := b.Conceive(); err != nil {
+		t.Fatal(err)
+	}
+	pid = b.conceived.Pid
+	b.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NONE"}} // which cannot be planned
+	if o := b.run(); o.failure == nil || unix.Kill(pid, 0) != unix.ESRCH {
+		t.Errorf("%v", o.failure)
+	}
 }
 
 // forbidden tries to make a user namespace and prints the error.
@@ -410,4 +484,142 @@ func TestGuard(t *testing.T) {
 		t.Error(s.Code(), err)
 	}
 	release()
+}
+
+// TestSharedMemory has children work in this process's memory while its collector tidies there, and looks at what they
+// leave of it.
+func TestSharedMemory(t *testing.T) {
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for keep := [64][]byte{}; ; {
+			select {
+			case <-stop:
+				return
+			default:
+				for i := range keep {
+					keep[i] = make([]byte, 1<<rand.IntN(16))
+				}
+				runtime.GC()
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	dumpable, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		b := newBox(t, "exit", "7")
+		if os.Geteuid() == 0 {
+			b.Spec.Process.User = specs.User{UID: 1000, GID: 1000} // makes its memory undumpable
+		}
+		p, _ := b.start()
+		if p.womb != nil {
+			t.Error("the child still counts as working in our memory")
+		}
+		if now, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); now != dumpable || err != nil {
+			t.Errorf("dumpable was %d, is %d, %v", dumpable, now, err)
+		}
+		if s, err := p.Wait(); s.Code() != 7 || err != nil {
+			t.Errorf("status %d, %v", s.Code(), err)
+		}
+	}
+}
+
+// TestMayShareMemory: not with a child that others can trace.
+func TestMayShareMemory(t *testing.T) {
+	own, others := specs.LinuxNamespace{Type: specs.PIDNamespace}, specs.LinuxNamespace{Type: specs.UserNamespace, Path: "/proc/1/ns/user"}
+	users, root := specs.LinuxNamespace{Type: specs.UserNamespace}, os.Geteuid() == 0
+	for _, row := range []struct {
+		join *os.File
+		list []specs.LinuxNamespace
+		want bool
+	}{
+		{nil, []specs.LinuxNamespace{own}, true}, {nil, nil, true}, {nil, []specs.LinuxNamespace{own, others}, false},
+		{os.Stdin, []specs.LinuxNamespace{own}, true}, {os.Stdin, nil, false},
+		{nil, []specs.LinuxNamespace{own, users}, !root}, {os.Stdin, []specs.LinuxNamespace{own, users}, !root},
+	} {
+		c := Cmd{Join: row.join, Spec: &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{Namespaces: row.list}}}
+		if got := c.mayShareMemory(); got != row.want {
+			t.Errorf("%v %v: %v", row.join, row.list, got)
+		}
+	}
+}
+
+// TestUndumpable: the memory of root, which a child shares that has become somebody on the host, is never made dumpable.
+func TestUndumpable(t *testing.T) {
+	b := newBox(t, "exit", "0")
+	b.Spec.Linux.Namespaces = slices.DeleteFunc(b.Spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	l, err := openLine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(l.parent)
+	defer l.close()
+	plan, err := b.plan(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer plan.close()
+	for i, c := range plan.calls {
+		if c.Nr == unix.SYS_PRCTL && c.Args[0] == unix.PR_SET_DUMPABLE && c.Args[1] != 0 {
+			t.Errorf("call %d is to %s", i, plan.steps[i].op)
+		}
+	}
+}
+
+// TestOOMScore: a container's score is its own, not that of the process that made it.
+func TestOOMScore(t *testing.T) {
+	own := func() string {
+		text, err := os.ReadFile("/proc/self/oom_score_adj")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	before := own()
+	if before == "777" {
+		t.Fatal("the test's own score is that of the container")
+	}
+	both(t, func(t *testing.T, reexec bool) {
+		b := newBox(t, "look")
+		b.Reexec = reexec
+		b.Spec.Process.OOMScoreAdj = new(int)
+		*b.Spec.Process.OOMScoreAdj = 777
+		if v := b.look(); v.OOM != "777" {
+			t.Errorf("the container's score is %s", v.OOM)
+		}
+		if after := own(); after != before {
+			t.Errorf("our own score was %s, is %s", before, after)
+		}
+	})
+}
+
+// TestManyDescriptors: a descriptor that the stub cannot be told is an error, not another one.
+func TestManyDescriptors(t *testing.T) {
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if old.Max < stubNumbers+100 {
+		t.Skipf("needs more than %d descriptors, and may have %d", stubNumbers, old.Max)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: stubNumbers + 100, Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &old) }()
+	for {
+		fd, err := unix.FcntlInt(0, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(fd)
+		if fd >= stubNumbers {
+			break
+		}
+	}
+	if o := newBox(t, "exit", "7").run(); !errors.Is(o.failure, unix.EMFILE) {
+		t.Errorf("status %d, %v", o.Code(), o.failure)
+	}
 }

@@ -2,12 +2,14 @@ package ns
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,10 @@ var verbs = map[string]func(args []string) error{
 	"sleep":     func([]string) error { time.Sleep(time.Minute); return nil },
 	"kill":      func(args []string) error { return syscall.Kill(syscall.Getpid(), syscall.SIGKILL) },
 	"parent":    func([]string) error { return parentOfOne() },
+	"spy":       spy,
+	"born":      func(args []string) error { return born(args, 1) },
+	"guest":     guestVerb,
+	"heir":      heir,
 	"forbidden": func([]string) error { return forbidden() },
 }
 
@@ -220,6 +226,16 @@ func attempt(word, path, text string) string {
 		err = unix.Mount("tmpfs", path, "tmpfs", 0, "")
 	case "unshare":
 		err = unix.Unshare(unix.CLONE_NEWNS)
+	case "rename":
+		err = os.Rename(path, text)
+	case "truncate":
+		err = os.Truncate(path, 0)
+	case "remove":
+		err = os.Remove(path)
+	case "listen", "dial", "abstract":
+		err = attemptSocket(word, path)
+	case "kill":
+		err = unix.Kill(os.Getppid(), 0)
 	case "keyctl":
 		_, err = unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, false)
 	}
@@ -234,6 +250,27 @@ func attempt(word, path, text string) string {
 		return err.Error()
 	}
 	return "ok"
+}
+
+// attemptSocket listens on a TCP port, or connects to one, or to a socket of an abstract name.
+func attemptSocket(word, name string) (err error) {
+	family, address := unix.AF_UNIX, unix.Sockaddr(&unix.SockaddrUnix{Name: "@" + name})
+	if word != "abstract" {
+		port, err := strconv.Atoi(name)
+		if err != nil {
+			return err
+		}
+		family, address = unix.AF_INET, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if word == "listen" {
+		return errors.Join(unix.Bind(fd, address), unix.Listen(fd, 1))
+	}
+	return unix.Connect(fd, address)
 }
 
 func cat() error {

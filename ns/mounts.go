@@ -1,6 +1,7 @@
 package ns
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -18,7 +19,14 @@ type flagSet struct {
 	bind        bool
 	recursive   bool // of a bind: submounts come along
 	rro         bool // read-only for submounts too
+	idmap       bool // see IDMapOption
+	// subdir is a path below the source of a bind, which counts as the root on the way there.
+	subdir string
 }
+
+// SubdirOption is how mount(8) spells that what is mounted of a bind is a path below its source. Links on the way lead to
+// places below the source only.
+const SubdirOption = "X-mount.subdir="
 
 // mountOptions splits options into flags and the data that the file system itself reads. The words are those of
 // mount(8) and of the runtime specification.
@@ -33,12 +41,16 @@ func mountOptions(options []string) (f flagSet, data string, err error) {
 		case "rro":
 			f.set |= unix.MS_RDONLY
 			f.rro = true
+		case IDMapOption:
+			f.idmap = true
 		case "defaults", "rw", "suid", "dev", "exec", "async", "atime", "nocopy", "copy", "z", "Z":
 		default:
 			if bit, ok := mountFlag(o); ok {
 				f.set |= bit
 			} else if bit, ok := propagationFlag(o); ok {
 				f.propagation = bit
+			} else if dir, ok := strings.CutPrefix(o, SubdirOption); ok {
+				f.subdir = dir
 			} else {
 				rest = append(rest, o)
 			}
@@ -105,31 +117,194 @@ func (b *birth) takeBinds() error {
 			continue
 		}
 		if !f.bind && m.Type != "bind" {
-			if ownKind(m) {
+			switch {
+			case ownKind(m):
 				b.binds[i] = b.prepare(m, f, data)
+			case !inChild(m.Type):
+				if b.binds[i], err = b.mountHere(m, f, data); err != nil {
+					return fmt.Errorf("mount %s on %s: %w", m.Type, m.Destination, err)
+				}
+			}
+			continue
+		}
+		if len(b.Mapped) > 0 {
+			if b.binds[i], err = b.bindHere(m, f); err != nil {
+				return err
 			}
 			continue
 		}
 		s := b.slot()
-		flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+		dir, name, flags := num(unix.AT_FDCWD), m.Source, uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if f.subdir != "" {
+			dir, name, flags = b.within(m.Source, f.subdir), "", flags|unix.AT_EMPTY_PATH
+		}
 		if f.recursive {
 			flags |= unix.AT_RECURSIVE
 		}
-		b.call("bind", m.Source, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(m.Source), num(flags)).into(s)
+		b.call("bind", m.Source, unix.SYS_OPEN_TREE, dir, b.str(name), num(flags)).into(s)
+		b.leave(dir)
 		b.setattr(m.Source, s.value(), f)
 		b.binds[i] = s
 	}
 	if b.userns {
 		b.takeDevices()
 	}
-	if !b.ownsDev() { // then who knows what its null is: each mask is taken from the host
-		for _, p := range b.spec.Linux.MaskedPaths {
-			s := b.slot()
-			b.call("mask", p, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str("/dev/null"), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).into(s)
-			b.masks = append(b.masks, s)
+	b.takeMasks()
+	return nil
+}
+
+// inRoot is how a path below a directory is opened as if the directory were the root. A program that shares it may have
+// put links in the way, or put them there this moment: none leads out.
+var inRoot = unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+
+// openTries is how often that is tried: the kernel gives up on a .. if anything is renamed meanwhile, anywhere.
+const openTries = 32
+
+// within opens a path below a directory, openat2(2).
+func (b *birth) within(dir, path string) arg {
+	var how [24]byte
+	binary.NativeEndian.PutUint64(how[0:], inRoot.Flags)
+	binary.NativeEndian.PutUint64(how[16:], inRoot.Resolve)
+	top, sub := b.slot(), b.slot()
+	b.call("open", dir, unix.SYS_OPENAT, num(unix.AT_FDCWD), b.str(dir), num(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), num(0)).into(top)
+	for left := openTries - 1; left >= 0; left-- {
+		c := b.call("open "+path+" in", dir, unix.SYS_OPENAT2, top.value(), b.str(path), b.bytes(how[:]), num(len(how)))
+		if c.into(sub).thenSkip(left); left > 0 {
+			c.orGoOn(unix.EAGAIN)
 		}
 	}
+	b.call("close", dir, unix.SYS_CLOSE, top.value())
+	return sub.value()
+}
+
+// leave closes what within has opened: a .. from there leads to the host.
+func (b *birth) leave(dir arg) {
+	if dir.kind == load {
+		b.call("close descriptor", "", unix.SYS_CLOSE, dir)
+	}
+}
+
+// isDir looks at the source of a bind.
+func isDir(source, subdir string) (bool, error) {
+	var st unix.Stat_t
+	if subdir == "" {
+		err := unix.Stat(source, &st)
+		return st.Mode&unix.S_IFMT == unix.S_IFDIR, pathError("stat", source, err)
+	}
+	fd, err := openBelow(source, subdir)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	err = unix.Fstat(fd, &st)
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, pathError("stat", source+"/"+subdir, err)
+}
+
+// openBelow is within, for the parent.
+func openBelow(source, subdir string) (int, error) {
+	top, err := unix.Open(source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, pathError("open", source, err)
+	}
+	defer unix.Close(top)
+	fd, err := -1, error(unix.EAGAIN)
+	for try := 0; try < openTries && err == unix.EAGAIN; try++ {
+		fd, err = unix.Openat2(top, subdir, &inRoot)
+	}
+	return fd, pathError("open", source+"/"+subdir, err)
+}
+
+func pathError(op, path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &os.PathError{Op: op, Path: path, Err: err}
+}
+
+// takeOverlays makes the overlays that do not become the root: each is mounted where the root will be, and a detached
+// copy taken.
+func (b *birth) takeOverlays() error {
+	root := b.spec.Root.Path
+	for i, m := range b.spec.Mounts {
+		if m.Type != "overlay" || m.Destination == "/" {
+			continue
+		}
+		f, data, err := mountOptions(m.Options)
+		if err != nil {
+			return err
+		}
+		s := b.slot()
+		b.enter(m.Source)
+		root := b.seen(root)
+		b.call("mount overlay on", m.Destination, unix.SYS_MOUNT, b.str("overlay"), b.str(root), b.str("overlay"), num(f.set), b.str(data))
+		dir, name, flags := num(unix.AT_FDCWD), root, uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if f.subdir != "" {
+			dir, name, flags = b.within(root, f.subdir), "", flags|unix.AT_EMPTY_PATH
+		}
+		b.call("bind", m.Destination, unix.SYS_OPEN_TREE, dir, b.str(name), num(flags)).into(s)
+		b.leave(dir)
+		b.call("unmount", root, unix.SYS_UMOUNT2, b.str(root), num(unix.MNT_DETACH))
+		b.binds[i] = s
+	}
 	return nil
+}
+
+// inChild says whether a type of file system is one that the child mounts. Any other comes from a device or a server, which
+// a container, in a network of its own, may not reach: the parent mounts it, attached to nothing.
+func inChild(kind string) bool {
+	switch kind {
+	case "tmpfs", "ramfs", "proc", "sysfs", "devpts", "mqueue", "overlay", "cgroup", "cgroup2":
+		return true
+	}
+	return false
+}
+
+// mountHere makes a mount in the parent.
+func (b *birth) mountHere(m specs.Mount, f flagSet, data string) (slot, error) {
+	fs, err := unix.Fsopen(m.Type, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fs)
+	if err := configure(fs, m.Source, f, data); err != nil {
+		return 0, err
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(attrs(f.set)))
+	if err != nil {
+		return 0, err
+	}
+	s := b.slot()
+	b.setWord(s, b.keep(os.NewFile(uintptr(fd), m.Destination)).v)
+	return s, nil
+}
+
+// configure tells a file system that is being opened what to be. Its own words on an error are the better ones.
+func configure(fs int, source string, f flagSet, data string) error {
+	err := unix.FsconfigSetString(fs, "source", source)
+	if f.set&unix.MS_RDONLY != 0 && err == nil {
+		err = unix.FsconfigSetFlag(fs, "ro")
+	}
+	for o := range strings.SplitSeq(data, ",") {
+		key, value, hasValue := strings.Cut(o, "=")
+		switch {
+		case o == "" || err != nil:
+		case hasValue:
+			err = unix.FsconfigSetString(fs, key, value)
+		default:
+			err = unix.FsconfigSetFlag(fs, key)
+		}
+	}
+	if err == nil {
+		err = unix.FsconfigCreate(fs)
+	}
+	if err == nil {
+		return nil
+	}
+	said := make([]byte, 1024)
+	if n, _ := unix.Read(fs, said); n > 2 { // "e " and the message, fsopen(2)
+		return fmt.Errorf("%s: %w", strings.TrimSpace(string(said[2:n])), err)
+	}
+	return err
 }
 
 // ownKind says whether a mount is one that stands at the root of much else: proc and sysfs, and the container's /dev. A
@@ -143,7 +318,7 @@ func (b *birth) prepare(m specs.Mount, f flagSet, data string) slot {
 	const setFlag, setString, create = 0, 1, 6 // enum fsconfig_command
 	fs, mnt, what := b.slot(), b.slot(), m.Destination
 	b.call("mount "+m.Type+" on", what, unix.SYS_FSOPEN, b.str(m.Type), num(unix.FSOPEN_CLOEXEC)).into(fs)
-	b.call("mount "+m.Type+" on", what, unix.SYS_FSCONFIG, fs.value(), num(setString), b.str("source"), b.str(m.Type), num(0))
+	b.call("mount "+m.Type+" on", what, unix.SYS_FSCONFIG, fs.value(), num(setString), b.str("source"), b.str(cmp.Or(m.Source, m.Type)), num(0))
 	for o := range strings.SplitSeq(data, ",") {
 		key, value, hasValue := strings.Cut(o, "=")
 		switch {
@@ -233,77 +408,40 @@ func (b *birth) mount(i int, m specs.Mount) error {
 	if err != nil {
 		return err
 	}
-	isDir, attach := true, func() *call {
-		return b.call("mount "+m.Type+" on", m.Destination, unix.SYS_MOUNT, b.str(m.Type), b.str(m.Destination),
-			b.str(m.Type), num(f.set), b.str(data))
-	}
-	if s, ok := b.binds[i]; ok && ownKind(m) {
-		attach = func() *call { return b.moveMount(m.Type, s.value(), m.Destination, 0) }
-	} else if ok {
-		st, err := os.Stat(m.Source)
-		if err != nil {
-			return err
+	own, ok := b.binds[i]
+	switch {
+	case ok && ownKind(m):
+		b.orMake(m.Destination, true, func() *call { return b.moveMount(m.Type, own.value(), m.Destination, 0) })
+	case ok:
+		dir := true
+		if f.bind || m.Type == "bind" {
+			if dir, err = isDir(m.Source, f.subdir); err != nil {
+				return err
+			}
 		}
-		isDir = st.IsDir()
-		attach = func() *call { return b.moveMount(m.Source, s.value(), m.Destination, followTarget) }
+		b.attach(m.Source, own.value(), m.Destination, dir)
+	default:
+		b.mountOn(m.Destination, m.Type, m.Source, f.set, data)
 	}
-	b.orMake(m.Destination, isDir, attach)
 	return nil
-}
-
-// orMake attaches something to target; if target is missing, makes it and its parents, then attaches.
-func (b *birth) orMake(target string, isDir bool, attach func() *call) {
-	mark := len(b.calls)
-	attach()
-	b.makeTarget(target, isDir)
-	attach()
-	first := (*call)(&b.calls[mark])
-	first.thenSkip(len(b.calls)-mark-1).orSkip(0, unix.ENOENT)
-}
-
-// Whether a link at the last component of a mount's target is followed, as Docker does for volumes, or an error.
-const followTarget = unix.MOVE_MOUNT_T_SYMLINKS
-
-func (b *birth) moveMount(what string, fd arg, target string, flags uint) *call {
-	return b.call("mount "+what+" on", target, unix.SYS_MOVE_MOUNT, fd, b.str(""), num(unix.AT_FDCWD), b.str(target),
-		num(unix.MOVE_MOUNT_F_EMPTY_PATH|flags))
-}
-
-// makeTarget makes a directory or an empty file to mount on, and its parents.
-func (b *birth) makeTarget(target string, isDir bool) {
-	for i := 1; i < len(target); i++ {
-		if target[i] == '/' {
-			b.mkdir(target[:i])
-		}
-	}
-	if isDir {
-		b.mkdir(target)
-		return
-	}
-	// mknod(2) makes a regular file without opening it.
-	b.call("make", target, unix.SYS_MKNODAT, num(unix.AT_FDCWD), b.str(target), num(unix.S_IFREG|0o644), num(0)).orGoOn(unix.EEXIST)
-}
-
-func (b *birth) mkdir(dir string) {
-	b.call("make directory", dir, unix.SYS_MKDIRAT, num(unix.AT_FDCWD), b.str(dir), num(0o755)).orGoOn(unix.EEXIST)
 }
 
 // putFiles makes the files of Cmd.Files. Each is bound to its place and loses its first name.
 func (b *birth) putFiles() error {
 	for i, f := range b.Files {
-		own, name, flags := b.ownsDev() && !strings.HasPrefix(f.Path, "/dev/"), f.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC
+		own, name, flags := b.ownsDev() && !strings.HasPrefix(f.Path, "/dev/"), f.Path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_NONBLOCK|unix.O_CLOEXEC
 		if own {
 			name = "/dev/.file" + strconv.Itoa(i)
 		}
 		fd, tree := b.slot(), b.slot()
-		b.call("create", f.Path, unix.SYS_OPENAT, num(unix.AT_FDCWD), b.str(name), num(flags), num(0o644)).into(fd)
+		b.openHow("create", name, unix.OpenHow{Flags: uint64(flags), Mode: 0o644, Resolve: unix.RESOLVE_NO_MAGICLINKS}).into(fd)
 		b.call("write", f.Path, unix.SYS_WRITE, fd.value(), b.bytes(f.Data), num(len(f.Data)))
 		b.call("close", f.Path, unix.SYS_CLOSE, fd.value())
 		if !own {
 			continue
 		}
 		b.call("bind", f.Path, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(name), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).into(tree)
-		b.orMake(f.Path, false, func() *call { return b.moveMount("a file", tree.value(), f.Path, followTarget) })
+		b.attach("a file", tree.value(), f.Path, false)
 		b.call("unlink", name, unix.SYS_UNLINKAT, num(unix.AT_FDCWD), b.str(name), num(0))
 	}
 	return nil
@@ -324,6 +462,10 @@ func (b *birth) cgroupNamespace() error {
 			return err
 		}
 		if m.Type == "cgroup2" || b.Cgroup != nil {
+			if b.bindsSys() { // and with it the host's groups, over which the kernel mounts none of the same file system
+				b.call("mount tmpfs on", m.Destination, unix.SYS_MOUNT, b.str("tmpfs"), b.str(m.Destination), b.str("tmpfs"),
+					num(f.set&^unix.MS_RDONLY), b.str("mode=755,size=0k"))
+			}
 			b.orMake(m.Destination, true, func() *call {
 				return b.call("mount cgroup2 on", m.Destination, unix.SYS_MOUNT, b.str("cgroup2"), b.str(m.Destination),
 					b.str("cgroup2"), num(f.set), num(0))
@@ -333,6 +475,16 @@ func (b *birth) cgroupNamespace() error {
 		b.cgroupV1(m.Destination, f.set)
 	}
 	return nil
+}
+
+// bindsSys says whether /sys is the host's.
+func (b *birth) bindsSys() bool {
+	for _, m := range b.spec.Mounts {
+		if m.Destination == "/sys" {
+			return m.Type == "bind"
+		}
+	}
+	return false
 }
 
 func (b *birth) cgroupV1(target string, flags uintptr) {
@@ -359,38 +511,4 @@ func (b *birth) cgroupV1(target string, flags uintptr) {
 	if flags&unix.MS_RDONLY != 0 {
 		b.call("make read-only", target, unix.SYS_MOUNT, num(0), b.str(target), num(0), num(flags|unix.MS_REMOUNT|unix.MS_BIND), num(0))
 	}
-}
-
-// maskPaths hides what tells too much of the host: a directory under an empty one, a file under /dev/null. What this
-// kernel does not have needs no mask.
-func (b *birth) maskPaths() error {
-	for i, p := range b.spec.Linux.MaskedPaths {
-		if b.ownsDev() {
-			b.call("mask", p, unix.SYS_MOUNT, b.str("/dev/null"), b.str(p), num(0), num(unix.MS_BIND), num(0)).thenSkip(1).orGoOn()
-		} else {
-			b.moveMount("/dev/null", b.masks[i].value(), p, 0).thenSkip(1).orGoOn()
-		}
-		b.call("mask", p, unix.SYS_MOUNT, b.str("tmpfs"), b.str(p), b.str("tmpfs"), num(unix.MS_RDONLY), b.str("size=0k")).orGoOn(unix.ENOENT)
-	}
-	for _, p := range b.spec.Linux.ReadonlyPaths {
-		b.call("make read-only", p, unix.SYS_MOUNT, b.str(p), b.str(p), num(0), num(unix.MS_BIND|unix.MS_REC), num(0)).orSkip(1, unix.ENOENT)
-		b.readOnly(p, true)
-	}
-	return nil
-}
-
-func (b *birth) readOnly(path string, recursive bool) {
-	var flags uint
-	if recursive {
-		flags = unix.AT_RECURSIVE
-	}
-	b.call("make read-only", path, unix.SYS_MOUNT_SETATTR, num(unix.AT_FDCWD), b.str(path), num(flags),
-		b.bytes(mountAttr(unix.MOUNT_ATTR_RDONLY, 0)), num(32))
-}
-
-func (b *birth) readOnlyRoot() error {
-	if b.spec.Root.Readonly {
-		b.readOnly("/", false)
-	}
-	return nil
 }

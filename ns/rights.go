@@ -2,6 +2,7 @@ package ns
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -83,9 +84,15 @@ func (b *birth) filterAsRoot() error {
 // noNewPrivileges comes last, and the filter after it, so that the filter may be as narrow as one likes.
 func (b *birth) noNewPrivileges() error {
 	if !b.spec.Process.NoNewPrivileges {
+		if b.Landlock != nil {
+			return errors.New("landlock: needs no_new_privs")
+		}
 		return nil
 	}
 	b.call("set no_new_privs", "", unix.SYS_PRCTL, num(unix.PR_SET_NO_NEW_PRIVS), num(1), num(0), num(0), num(0))
+	if err := b.landlock(); err != nil {
+		return err
+	}
 	return b.filter()
 }
 

@@ -11,20 +11,19 @@ import (
 // The stub is the last step before the user's program: a few machine instructions in a file of their own, in memory
 // and sealed. Its arguments are the number of the socket, the path to execute, and the program's own arguments. It
 // executes the program, and reports to the socket if it cannot. With -init it does so in a child, and stays as pid 1
-// to pass on signals and to collect orphans.
+// to pass on signals and to collect orphans. To join a container it does so too, and stays
+// as the program's parent, see join.go.
 //
 // Its code is in stub_*.s. It uses no memory but its stack and knows no address.
 
-// stubCode and initCode return the first and the end address of the machine code.
+// Each returns the first and the end address of one stub's machine code.
 func stubCode() (start, end uintptr)
 func initCode() (start, end uintptr)
+func joinCode() (start, end uintptr)
 
-// stubFile makes an executable of the stub.
-func stubFile(init bool) (*os.File, error) {
-	start, end := stubCode()
-	if init {
-		start, end = initCode()
-	}
+// stubFile makes an executable of a stub.
+func stubFile(stub func() (start, end uintptr)) (*os.File, error) {
+	start, end := stub()
 	code := unsafe.Slice(*(**byte)(unsafe.Pointer(&start)), end-start)
 	fd, err := unix.MemfdCreate("init", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3, where all such files are executable
@@ -71,7 +70,10 @@ func elf(code []byte) []byte {
 	return append(b, code...)
 }
 
-// stubNumber spells a descriptor below 4096 as the stub reads it: two letters, six bits each.
+// stubNumbers is how many descriptors the stub can be told: two letters, six bits each.
+const stubNumbers = 1 << 12
+
+// stubNumber spells a descriptor as the stub reads it.
 func stubNumber(fd int) string {
 	return string([]byte{0x40 | byte(fd&0x3f), 0x40 | byte(fd>>6&0x3f)})
 }

@@ -203,6 +203,12 @@ func (b *blob) place() *early.Call {
 	return (*early.Call)(unsafe.Pointer(&b.bytes()[b.head.Calls]))
 }
 
+// word is where a slot of the program lies in the blob.
+func (b *blob) word(s slot) *uintptr {
+	data := uintptr(b.head.Calls) + uintptr(b.head.NCalls)*early.CallSize
+	return (*uintptr)(unsafe.Pointer(&b.bytes()[data+uintptr(s)]))
+}
+
 // error makes the words of an error out of the number of the call that failed.
 func (p *program) error(index int, errno syscall.Errno) error {
 	if index >= len(p.steps) {

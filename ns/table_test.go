@@ -147,7 +147,7 @@ func TestErrorWords(t *testing.T) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if err := (&Process{prog: p}).reported(nil); !strings.Contains(err.Error(), "ended without a word") {
+	if err := (&Process{birth: &birth{program: *p}}).reported(nil); !strings.Contains(err.Error(), "ended without a word") {
 		t.Error(err)
 	}
 }

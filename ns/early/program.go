@@ -45,6 +45,7 @@ type Report struct {
 // Kinds of message from the child. KindReady stands alone in a message of one byte.
 const (
 	KindReady  = 'r' // the world is ready, the program waits
+	KindBorn   = 'p' // the program's process is forked: its pid is in the place of Errno; or -errno, if it is not
 	KindFailed = 'f' // call Index failed with Errno
 	KindExec   = 'x' // the program itself could not be executed, Errno says why
 )
