@@ -2,6 +2,7 @@ package layers
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -124,7 +125,7 @@ func sparse(h *tar.Header) bool {
 
 // sparseContent writes only the blocks that hold something.
 func (u *unpacking) sparseContent(ctx context.Context, fd int, size int64) (int64, error) {
-	const block = 4096
+	const block = int64(len(noughts))
 	var done int64
 	for done < size {
 		n, err := io.ReadFull(u.tar, u.buf[:min(block, size-done)])
@@ -144,14 +145,17 @@ func (u *unpacking) sparseContent(ctx context.Context, fd int, size int64) (int6
 	return done, os.NewSyscallError("ftruncate", unix.Ftruncate(fd, size))
 }
 
+// noughts is what a block without anything looks like.
+var noughts [4096]byte
+
 // allZero looks for anything in b.
 func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
+	for ; len(b) > len(noughts); b = b[len(noughts):] {
+		if !bytes.Equal(b[:len(noughts)], noughts[:]) {
 			return false
 		}
 	}
-	return true
+	return bytes.Equal(b, noughts[:len(b)])
 }
 
 // writeAll writes b, however many calls that takes.

@@ -23,9 +23,8 @@ func (u *unpacking) directory(f *folder, name, p string, m meta) error {
 	if err := u.pathMeta(f, name, &m); err != nil {
 		return err
 	}
-	u.finish = append(u.finish, folderEnd{p, m.times, u.folderXattrs(&m)})
 	u.note(p, &m)
-	return nil
+	return u.finish.add(u.tree.root.fd, folderEnd{p, m.times, u.folderXattrs(&m)})
 }
 
 // overExisting makes a directory where something is: a directory stays, anything else goes. A whiteout that gives
@@ -51,6 +50,9 @@ func (u *unpacking) overExisting(f *folder, name, p string, m *meta) error {
 
 // impliedFolder makes a parent directory that the tar does not list.
 func (u *unpacking) impliedFolder(f *folder, name string) error {
+	if u.implied++; u.implied > u.limits.Entries {
+		return &LimitError{"Entries", int64(u.limits.Entries), "folders in a layer that it does not list"}
+	}
 	err := unix.Mkdirat(f.fd, name, 0o755)
 	m := meta{h: &tar.Header{Typeflag: tar.TypeDir, Uid: u.uid, Gid: u.gid}, mode: 0o755}
 	if err == unix.EEXIST {
@@ -85,26 +87,18 @@ func (u *unpacking) rootEntry(m meta) error {
 	}
 	root.setgid = m.mode&unix.S_ISGID != 0
 	m.again = true
-	u.finish = append(u.finish, folderEnd{"", m.times, u.folderXattrs(&m)})
 	u.note("", &m)
-	return nil
-}
-
-// folderEnd is what a directory gets when everything else is in place.
-type folderEnd struct {
-	path   string
-	times  [2]unix.Timespec
-	xattrs map[string]string
+	return u.finish.add(u.tree.root.fd, folderEnd{"", m.times, u.folderXattrs(&m)})
 }
 
 // finishFolders sets xattrs and times of directories, which every file made in them would have changed.
 func (u *unpacking) finishFolders() error {
-	for _, e := range u.finish {
+	return u.finish.each(func(e folderEnd) error {
 		if err := u.finishFolder(e); err != nil {
 			return entryError(e.path, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // finishFolder does so for one. A directory that a later entry replaced is none of its business.

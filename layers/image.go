@@ -203,6 +203,23 @@ func (s *Store) Image(name string) (v1.Image, error) {
 	return img, nil
 }
 
+// Blobs describes the layers of an image as they are transferred, lowest first. They need not all be here.
+func (s *Store) Blobs(img *Image) ([]v1.Descriptor, error) {
+	h, err := v1.NewHash(img.Digest)
+	if err != nil {
+		return nil, fmt.Errorf("manifest: %w", err)
+	}
+	b, err := s.readBlob(h)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseManifest(b)
+	if err != nil {
+		return nil, fmt.Errorf("manifest %s: %w", h, err)
+	}
+	return m.Layers, nil
+}
+
 // layerMediaType says whether a blob of this type is a layer that can be unpacked.
 func layerMediaType(t types.MediaType) error {
 	switch t {

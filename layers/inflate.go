@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 
 	"github.com/hullrun/hull/layers/gunzip"
 	"github.com/klauspost/compress/zstd"
@@ -22,18 +24,40 @@ func inflate(r io.Reader, l Limits) (io.Reader, func(), error) {
 	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return gunzip.NewReader(in), func() {}, nil
 	case isZstd(head):
-		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(uint64(min(l.Window, 1<<31))))
-		if err != nil {
-			return nil, nil, fmt.Errorf("zstd: %w", err)
-		}
-		return z, z.Close, nil
+		return unzstd(in, l)
 	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X'}):
 		return nil, nil, fmt.Errorf("compressed with xz: not a layer format")
 	case bytes.HasPrefix(head, []byte("BZh")):
 		return nil, nil, fmt.Errorf("compressed with bzip2: not a layer format")
 	}
 	return in, func() {}, nil
+}
+
+// smallWindow is what a decoder may have beside others, in bytes: RFC 8878, 3.1.1.1.2, wants everybody to know that much.
+const smallWindow = 8 << 20
+
+// bigDecoder is held by the one decoder that has a larger window.
+var bigDecoder sync.Mutex
+
+// unzstd reads a zstd stream. Its first frame tells how much memory it wants, and the others must be content with that.
+func unzstd(in *bufio.Reader, l Limits) (io.Reader, func(), error) {
+	window, done := uint64(min(l.Window, smallWindow)), func() {}
+	head, _ := in.Peek(zstd.HeaderMaxSize)
+	var h zstd.Header
+	if h.Decode(head) != nil || h.Skippable || h.WindowSize > window || h.SingleSegment && h.FrameContentSize > window {
+		window = uint64(min(l.Window, 1<<31))
+		bigDecoder.Lock()
+		done = func() {
+			runtime.GC() // before the next one makes its window
+			bigDecoder.Unlock()
+		}
+	}
+	z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(window))
+	if err != nil {
+		done()
+		return nil, nil, fmt.Errorf("zstd: %w", err)
+	}
+	return z, func() { z.Close(); z = nil; done() }, nil
 }
 
 // isZstd knows a zstd frame and a skippable one (RFC 8878, 3.1).

@@ -15,11 +15,15 @@ type Limits struct {
 	// Size is how many bytes a layer may unpack to: its tar, and the sum of its files' lengths with the
 	// holes of sparse files counted. Default 1 TiB.
 	Size int64
+	// Sparse is how many bytes of Size may be in files whose holes the tar leaves out. A kilobyte can claim all of
+	// Size so, and each byte is looked at. Default 64 GiB.
+	Sparse int64
 	// Ratio is how many bytes may come out of one compressed byte, looked at once more than 1 GiB came
 	// out. Default 1100: deflate itself ends at 1032, so only what is built to explode is above it.
 	Ratio int64
-	// Window is how many bytes of memory one zstd decoder may hold for its window. Default 128 MiB, which
-	// is where the zstd program stops as well; what common encoders ask for is 8 MiB and below.
+	// Window is how many bytes of memory one zstd decoder may hold for its window. Default 64 MiB. What common
+	// encoders ask for is 8 MiB and below, and 32 MiB is the largest of the Go library's; where more than 8 MiB are
+	// asked for, only one decoder of the process is at work at a time.
 	Window int64
 }
 
@@ -45,8 +49,9 @@ func (l Limits) withDefaults() Limits {
 		Path:    int(limit(int64(l.Path), 4096)),
 		Depth:   int(limit(int64(l.Depth), 512)),
 		Size:    limit(l.Size, 1<<40),
+		Sparse:  limit(l.Sparse, 64<<30),
 		Ratio:   limit(l.Ratio, 1100),
-		Window:  limit(l.Window, 128<<20),
+		Window:  limit(l.Window, 64<<20),
 	}
 }
 

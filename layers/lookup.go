@@ -1,9 +1,6 @@
 package layers
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,35 +8,7 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 )
-
-// record is the answer to one Lookup, kept in a file of its own so that a start reads neither index nor manifest.
-type record struct {
-	Index stamp
-	OneID bool
-	Query string
-	Image *Image
-}
-
-// stamp tells one state of index.json from another. Every change of hull's makes a new file.
-type stamp struct {
-	Ino        uint64
-	Sec, Nsec  int64
-	CSec, CNse int64
-	Size       int64
-}
-
-// stamp looks at index.json.
-func (s *Store) stamp() (stamp, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(s.indexFile(), &st); err != nil {
-		return stamp{}, &os.PathError{Op: "stat", Path: s.indexFile(), Err: err}
-	}
-	sec, nsec := st.Mtim.Unix()
-	csec, cnsec := st.Ctim.Unix()
-	return stamp{st.Ino, sec, nsec, csec, cnsec, st.Size}, nil
-}
 
 // Lookup finds an image by what somebody typed: a name (missing parts are those of Docker's short form), a name with
 // a digest, an image ID or manifest digest with or without "sha256:", or an unambiguous beginning of one. A name
@@ -65,50 +34,6 @@ func (s *Store) Lookup(query string) (*Image, error) {
 	}
 	s.record(query, now, img)
 	return img, nil
-}
-
-// recordFile is where the answer for a query is kept. A slash cannot be in a file's name, and a long query not either.
-func (s *Store) recordFile(query string) string {
-	file := strings.NewReplacer("%", "%25", "/", "%2F").Replace(query)
-	if len(file) > 200 {
-		sum := sha256.Sum256([]byte(query))
-		file = hex.EncodeToString(sum[:])
-	}
-	return s.root + "/records/" + file + ".json"
-}
-
-// recorded reads an answer that still is right, or nil.
-func (s *Store) recorded(query string, now stamp) *Image {
-	b, err := os.ReadFile(s.recordFile(query))
-	if err != nil {
-		return nil
-	}
-	var r record
-	if json.Unmarshal(b, &r) != nil || r.Index != now || r.OneID != s.OneID || r.Query != query {
-		return nil
-	}
-	return r.Image
-}
-
-// record keeps an answer. One about an image that is not all unpacked would be wrong soon. Records only save
-// time, so a store that cannot be written does without.
-func (s *Store) record(query string, now stamp, img *Image) {
-	if img.Layers == nil {
-		return
-	}
-	b, err := json.Marshal(record{Index: now, OneID: s.OneID, Query: query, Image: img})
-	if err != nil {
-		return
-	}
-	f, err := os.CreateTemp(s.path("tmp"), "record-")
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	_, err = f.Write(b)
-	if or(err, os.Rename(f.Name(), s.recordFile(query))) != nil {
-		_ = os.Remove(f.Name())
-	}
 }
 
 // find searches the index for what somebody typed.
@@ -226,6 +151,18 @@ func (s *Store) Tag(src, dst string) error {
 			return fmt.Errorf("tag %q: %w", src, err)
 		}
 		setName(index, dst, *d)
+		return nil
+	})
+}
+
+// Untag takes a name away from the image that it finds. The image stays, without one if that was its last.
+func (s *Store) Untag(name string) error {
+	return s.changeIndex(func(index *v1.IndexManifest) error {
+		d := searchName(index, name)
+		if d == nil {
+			return fmt.Errorf("untag %q: %w", name, ErrNotFound)
+		}
+		dropName(index, nameOf(d))
 		return nil
 	})
 }

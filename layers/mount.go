@@ -49,6 +49,10 @@ func (s *Store) Mount(upper, work string, img *Image, opt MountOptions) (specs.M
 	}
 	if opt.UserXattr {
 		m.Options = append(m.Options, "userxattr")
+	} else if !opt.ReadOnly {
+		// Some kernels are built to write such shortcuts into upper, for which a layer made of it has no words. With userxattr
+		// they never do.
+		m.Options = append(m.Options, "redirect_dir=off", "metacopy=off")
 	}
 	if n := len(strings.Join(m.Options, ",")); n > maxOptions {
 		return m, fmt.Errorf("mount image %q: %d bytes of options for its %d layers, but the kernel takes %d",

@@ -36,7 +36,7 @@ func lowerFolder(dirs []string, path string) (fd int, name string, err error) {
 	if e.kind == unix.S_IFDIR {
 		return -1, "", unix.EPERM
 	}
-	fd, err = unix.FcntlInt(uintptr(e.dir), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err = unix.FcntlInt(uintptr(e.fd), unix.F_DUPFD_CLOEXEC, 0)
 	return fd, e.name, err
 }
 
@@ -48,15 +48,24 @@ type lookup struct {
 }
 
 // merged is one directory of the overlay: the directories it is made of, topmost first.
-type merged []int
+type merged []place
+
+// place is one real directory.
+type place struct {
+	fd    int
+	layer int // which of the stack it belongs to, 0 for the topmost
+}
 
 // found is where a walk ended.
 type found struct {
-	dir  int    // the real directory that holds it; -1 for the root
-	name string // its name there
-	kind uint32 // S_IFMT of its mode
-	self merged // if it is a directory
+	place        // the real directory that holds it; its fd is -1 for the root
+	name  string // its name there
+	kind  uint32 // S_IFMT of its mode
+	self  merged // if it is a directory
 }
+
+// nowhere stands for the directory that holds the root.
+var nowhere = place{fd: -1}
 
 // close gives all descriptors back.
 func (o *lookup) close() {
@@ -71,23 +80,24 @@ func (o *lookup) open(dirs []string, path string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	const flags = unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
-	fd := -1
-	switch e.kind {
-	case unix.S_IFDIR:
-		fd, err = unix.Openat(e.self[0], ".", flags|unix.O_DIRECTORY, 0)
-	case unix.S_IFREG: // looked at before: to open a device can mean to act on it
-		fd, err = unix.Openat(e.dir, e.name, flags, 0)
-	default:
-		return nil, unix.EINVAL
+	if e.kind == unix.S_IFDIR {
+		fd, err := unix.Openat(e.self[0].fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, err
+		}
+		return os.NewFile(uintptr(fd), path), nil
 	}
+	f, err := hold(e.fd, e.name)
 	if err != nil {
 		return nil, err
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != e.kind { // somebody swapped it
-		unix.Close(fd)
-		return nil, or(err, unix.EINVAL)
+	defer f.close()
+	if f.kind() != unix.S_IFREG {
+		return nil, unix.EINVAL
+	}
+	fd, err := f.open(unix.O_RDONLY)
+	if err != nil {
+		return nil, err
 	}
 	return os.NewFile(uintptr(fd), path), nil
 }
@@ -99,7 +109,7 @@ func (o *lookup) walk(dirs []string, path string, follow bool) (found, error) {
 		return found{}, err
 	}
 	o.stack = []merged{root}
-	here := found{dir: -1, kind: unix.S_IFDIR, self: root}
+	here := found{place: nowhere, kind: unix.S_IFDIR, self: root}
 	for rest := path; rest != ""; {
 		var name string
 		name, rest, _ = strings.Cut(rest, "/")
@@ -110,7 +120,7 @@ func (o *lookup) walk(dirs []string, path string, follow bool) (found, error) {
 			continue
 		case name == "..":
 			o.stack = o.stack[:max(1, len(o.stack)-1)]
-			here = found{dir: -1, kind: unix.S_IFDIR, self: o.stack[len(o.stack)-1]}
+			here = found{place: nowhere, kind: unix.S_IFDIR, self: o.stack[len(o.stack)-1]}
 			continue
 		}
 		e, err := o.step(o.stack[len(o.stack)-1], name)
@@ -121,7 +131,7 @@ func (o *lookup) walk(dirs []string, path string, follow bool) (found, error) {
 			if rest, err = o.followed(e, rest); err != nil {
 				return found{}, err
 			}
-			here = found{dir: -1, kind: unix.S_IFDIR, self: o.stack[len(o.stack)-1]}
+			here = found{place: nowhere, kind: unix.S_IFDIR, self: o.stack[len(o.stack)-1]}
 			continue
 		}
 		if here = e; e.kind == unix.S_IFDIR {
@@ -136,7 +146,7 @@ func (o *lookup) followed(e found, rest string) (string, error) {
 	if o.links--; o.links < 0 {
 		return "", unix.ELOOP
 	}
-	target, err := readlinkat(e.dir, e.name)
+	target, err := readlinkat(e.fd, e.name)
 	if err != nil {
 		return "", err
 	}
@@ -155,13 +165,13 @@ func (o *lookup) root(dirs []string) (merged, error) {
 		return nil, unix.ENOENT
 	}
 	var root merged
-	for _, dir := range dirs {
+	for i, dir := range dirs {
 		fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, fmt.Errorf("open layer %q: %w", dir, err)
 		}
 		o.fds = append(o.fds, fd)
-		root = append(root, fd)
+		root = append(root, place{fd, i})
 	}
 	return root, nil
 }
@@ -170,25 +180,25 @@ func (o *lookup) root(dirs []string) (merged, error) {
 // directory, the directories below it of the same name as well, until one is opaque or something else is there.
 func (o *lookup) step(dir merged, name string) (found, error) {
 	var e found
-	for i, fd := range dir {
-		st, err := statAt(fd, name)
+	for i, p := range dir {
+		st, err := statAt(p.fd, name)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
 			return found{}, err
 		}
-		if isWhiteout(fd, name, st) {
+		if isWhiteout(p.fd, name, st) {
 			break
 		}
 		kind := st.Mode & unix.S_IFMT
 		if kind != unix.S_IFDIR {
 			if e.self == nil {
-				return found{dir: fd, name: name, kind: kind}, nil
+				return found{place: p, name: name, kind: kind}, nil
 			}
 			break
 		}
-		last, err := o.enter(&e, fd, name, i == len(dir)-1)
+		last, err := o.enter(&e, p, name, i == len(dir)-1)
 		if err != nil {
 			return found{}, err
 		}
@@ -203,20 +213,20 @@ func (o *lookup) step(dir merged, name string) (found, error) {
 }
 
 // enter adds one real directory to a merged one, and says whether it hides those below.
-func (o *lookup) enter(e *found, fd int, name string, last bool) (bool, error) {
+func (o *lookup) enter(e *found, p place, name string, last bool) (bool, error) {
 	const flags = unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	mode := unix.O_RDONLY // xattrs cannot be read through O_PATH
 	if last {
 		mode = unix.O_PATH
 	}
-	sub, err := unix.Openat(fd, name, flags|mode, 0)
+	sub, err := unix.Openat(p.fd, name, flags|mode, 0)
 	if err != nil {
 		return false, err
 	}
 	o.fds = append(o.fds, sub)
 	if e.self == nil {
-		*e = found{dir: fd, name: name, kind: unix.S_IFDIR}
+		*e = found{place: p, name: name, kind: unix.S_IFDIR}
 	}
-	e.self = append(e.self, sub)
+	e.self = append(e.self, place{sub, p.layer})
 	return !last && opaque(sub), nil
 }

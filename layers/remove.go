@@ -65,6 +65,61 @@ func (s *Store) Remove(query string, force bool, inUse ...string) ([]RemovedLine
 	return lines, nil
 }
 
+// RemoveWhere removes all images that goes takes, which is asked once for every name, and what no other image needs of them.
+// It says what Remove would say of each. Many go as fast as one: names are changed and blobs looked for once.
+func (s *Store) RemoveWhere(goes func(*Image) bool) ([]RemovedLine, error) {
+	if !s.exists() {
+		return nil, nil
+	}
+	own := newNeeded()
+	var ids []string
+	var lines []RemovedLine
+	err := s.changeIndex(func(index *v1.IndexManifest) (err error) {
+		stays, names := make(map[string]bool), make(map[string][]string)
+		index.Manifests = slices.DeleteFunc(index.Manifests, func(d v1.Descriptor) bool {
+			e, entryErr := s.entry(d)
+			if entryErr != nil {
+				return false // of no kind that is listed
+			}
+			img, imageErr := s.image(e)
+			if imageErr != nil || !goes(img) {
+				stays[e.manifest.Config.Digest.String()] = true
+				return false
+			}
+			err = or(err, s.need(own, d, 0))
+			if names[img.ID] == nil {
+				ids = append(ids, img.ID)
+			}
+			names[img.ID] = append(names[img.ID], img.Name)
+			return true
+		})
+		for _, id := range ids {
+			lines = append(lines, removedNames(names[id])...)
+			if !stays[id] {
+				lines = append(lines, RemovedLine{Deleted: id})
+			}
+		}
+		return err
+	})
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	swept, err := s.sweep(nil, own)
+	for _, id := range swept.Layers {
+		lines = append(lines, RemovedLine{Deleted: id})
+	}
+	return lines, err
+}
+
+func removedNames(names []string) (lines []RemovedLine) {
+	for _, name := range names {
+		if name != "" {
+			lines = append(lines, RemovedLine{Untagged: name})
+		}
+	}
+	return lines
+}
+
 // exists says whether anything was ever added.
 func (s *Store) exists() bool {
 	_, err := os.Lstat(s.indexFile())
@@ -84,7 +139,8 @@ func (s *Store) untag(index *v1.IndexManifest, d v1.Descriptor, query string, fo
 	if byName {
 		names = []string{nameOf(&d)}
 	} else if len(all) > 1 && !force {
-		return nil, fmt.Errorf("image has %d names: %s: force it to remove them all", len(all), strings.Join(all, ", "))
+		return nil, fmt.Errorf("conflict: unable to delete %.12s (must be forced) - image is referenced in multiple repositories: %s",
+			hexOf(id), strings.Join(all, ", "))
 	}
 	last := len(all) <= len(names)
 	used := slices.Contains(inUse, id)
@@ -288,6 +344,13 @@ func (s *Store) unlinked(keep []string) ([]string, error) {
 
 // sweepDead removes what processes left that died.
 func (s *Store) sweepDead() error {
+	err := s.removeUnlinked()
+	_, tmpErr := s.sweepTemp()
+	return or(err, tmpErr)
+}
+
+// removeUnlinked removes the layers that no link leads to and nobody works on.
+func (s *Store) removeUnlinked() error {
 	unlock, err := s.lock()
 	if err != nil {
 		return err
@@ -297,8 +360,7 @@ func (s *Store) sweepDead() error {
 	for _, number := range numbers {
 		err = or(err, s.removeLayer(number))
 	}
-	_, tmpErr := s.sweepTemp()
-	return or(err, tmpErr)
+	return err
 }
 
 // grace is how long a blob that no image names is left alone: another tool may be about to name it.
@@ -316,7 +378,7 @@ func (s *Store) removeBlobs(swept *Pruned, n, own *needed) error {
 		if err != nil || n.blobs[e.Name()] || !own.blobs[e.Name()] && time.Since(st.ModTime()) < grace {
 			continue
 		}
-		size := diskSpace(path)
+		size := DiskSpace(path)
 		if err := os.Remove(path); err != nil {
 			return err
 		}

@@ -38,7 +38,7 @@ func TestRemove(t *testing.T) {
 		err   string
 	}{
 		{query: "three", err: "no such image"},
-		{query: two.ID[7:20], err: "image has 2 names"},
+		{query: two.ID[7:20], err: "(must be forced) - image is referenced in multiple repositories: "},
 		{query: "two:v2", inUse: []string{two.ID}, want: "Untagged: " + full + "two:v2"},
 		{query: "two", inUse: []string{two.ID}, err: "image is in use"},
 		{query: "two", inUse: []string{two.ID}, force: true, want: "Untagged: " + full + "two:latest"},
@@ -172,7 +172,7 @@ func TestMount(t *testing.T) {
 		opt  MountOptions
 		want string
 	}{
-		{img, MountOptions{}, `lowerdir=z:a:1 upperdir=../containers/c/upper workdir=/o\,ther/work`},
+		{img, MountOptions{}, `lowerdir=z:a:1 upperdir=../containers/c/upper workdir=/o\,ther/work redirect_dir=off metacopy=off`},
 		{img, MountOptions{Volatile: true, UserXattr: true},
 			`lowerdir=z:a:1 upperdir=../containers/c/upper workdir=/o\,ther/work volatile userxattr`},
 		{img, MountOptions{ReadOnly: true, Volatile: true}, "lowerdir=z:a:1 ro"},
@@ -276,4 +276,44 @@ func TestHistory(t *testing.T) {
 	if _, err := s.Remove("none", false); !errors.Is(err, ErrNotFound) {
 		t.Error(err)
 	}
+}
+
+// TestRemoveWhere: images that go take with them what no other needs, all of their names, and say so as Remove does.
+func TestRemoveWhere(t *testing.T) {
+	s := newStore(t)
+	if got, err := s.RemoveWhere(func(*Image) bool { return true }); got != nil || err != nil {
+		t.Error(got, err)
+	}
+	base, top := newTestLayer(t, "gzip", makeTar(t, file("a", "1"))), newTestLayer(t, "gzip", makeTar(t, file("b", "1")))
+	one := add(t, s, full+"one:latest", newImage(t, base))
+	two := add(t, s, full+"two:latest", newImage(t, base, top))
+	nameless := add(t, s, "", newImage(t, top))
+	if err := s.Tag("two", full+"two:v2"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.RemoveWhere(func(*Image) bool { return false }); got != nil || err != nil {
+		t.Error(got, err)
+	}
+	// One of two names: the image stays.
+	got, err := s.RemoveWhere(func(img *Image) bool { return img.Name == full+"two:v2" })
+	if want := "Untagged: " + full + "two:v2"; lines(got) != want || err != nil {
+		t.Errorf("%s, %v", lines(got), err)
+	}
+	if err := s.Tag("two", full+"two:v2"); err != nil {
+		t.Fatal(err)
+	}
+	got, err = s.RemoveWhere(func(img *Image) bool { return img.ID != one.ID })
+	want := []string{
+		"Untagged: " + full + "two:latest", "Untagged: " + full + "two:v2", "Deleted: " + two.ID, "Deleted: " + nameless.ID,
+		"Deleted: " + top.diffID.String(),
+	}
+	for _, line := range want {
+		if strings.Count(lines(got), line) != 1 || len(got) != len(want) || err != nil {
+			t.Errorf("want %q once in\n%s, %v", line, lines(got), err)
+		}
+	}
+	if list, err := s.List(); err != nil || len(list) != 1 || list[0].ID != one.ID || !s.Complete(list[0]) {
+		t.Errorf("%v, %v", list, err)
+	}
+	checkClean(t, s)
 }

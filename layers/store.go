@@ -47,6 +47,8 @@ type Store struct {
 	// Unpacker stands in for [Unpack]; it must read the tar to its end. Somebody with subordinate ids sets
 	// one that unpacks in a user namespace. Nil means Unpack.
 	Unpacker func(ctx context.Context, dir string, tar io.Reader, opt UnpackOptions) (*Unpacked, error)
+	// Packer stands in for [PackChanges], likewise.
+	Packer func(ctx context.Context, w io.Writer, stack Stack, warn func(string)) error
 	// Remover stands in for [RemoveTree], for the same reason. Nil means RemoveTree.
 	Remover func(dir string) error
 

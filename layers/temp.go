@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,10 +16,13 @@ type temp struct {
 	lock *os.File
 }
 
+// tempName begins the names of ours: others have directories in tmp/ too, and their own ways to clean up.
+const tempName = "add-"
+
 // temp makes one. Close it.
 func (s *Store) temp() (*temp, error) {
 	for {
-		dir, err := os.MkdirTemp(s.path("tmp"), "add-")
+		dir, err := os.MkdirTemp(s.path("tmp"), tempName)
 		if err != nil {
 			return nil, fmt.Errorf("make temporary directory: %w", err)
 		}
@@ -83,12 +87,15 @@ func (s *Store) sweepTemp() (int64, error) {
 	}
 	var freed int64
 	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempName) {
+			continue
+		}
 		path := s.path("tmp", e.Name())
 		lock, err := lockFile(path, unix.LOCK_EX|unix.LOCK_NB)
 		if err != nil {
 			continue // somebody works there, or it is gone
 		}
-		size := diskSpace(path)
+		size := DiskSpace(path)
 		err = RemoveTree(path)
 		lock.Close()
 		if err != nil {
@@ -99,15 +106,8 @@ func (s *Store) sweepTemp() (int64, error) {
 	return freed, nil
 }
 
-// diskSpace sums up what lies below path, in bytes.
-func diskSpace(path string) int64 {
-	var sum int64
-	_ = filepath.WalkDir(path, func(p string, d os.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err == nil && unix.Lstat(p, &st) == nil {
-			sum += st.Blocks * 512
-		}
-		return nil
-	})
+// DiskSpace sums up what lies below path, in bytes, as far as the caller may look.
+func DiskSpace(path string) (sum int64) {
+	_ = Walk(path, func(st *unix.Stat_t) { sum += st.Blocks * 512 })
 	return sum
 }

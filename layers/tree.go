@@ -268,5 +268,8 @@ func entryError(p string, err error) error {
 	if p == "" {
 		p = "/"
 	}
+	if len(p) > 300 { // nobody reads on
+		p = p[:300] + "…"
+	}
 	return fmt.Errorf("unpack %q: %w", p, err)
 }

@@ -57,6 +57,7 @@ func Unpack(ctx context.Context, dir string, r io.Reader, opt UnpackOptions) (*U
 		return nil, err
 	}
 	defer u.tree.close()
+	defer u.finish.close()
 	if err := u.walk(ctx, r); err != nil {
 		return nil, err
 	}
@@ -77,11 +78,13 @@ type unpacking struct {
 	tar      *tar.Reader
 	out      Unpacked
 	owners   ownersWriter
-	finish   []folderEnd
+	finish   folderEnds
 	buf      []byte
 	umask    uint32 // permission bits that the process takes away from what it makes
 	uid, gid int    // who files belong to unless chowned
 	length   int64  // sum of lengths, against Limits.Size
+	holes    int64  // of that, of sparse files, against Limits.Sparse
+	implied  int    // folders that no entry named, against Limits.Entries
 	marks    marks
 }
 
@@ -205,6 +208,11 @@ func (u *unpacking) checkHeader(h *tar.Header) error {
 		return &LimitError{"Path", int64(u.limits.Path), "bytes in a link's target"}
 	case h.Size < 0:
 		return fmt.Errorf("length %d", h.Size)
+	}
+	if sparse(h) {
+		if u.holes += h.Size; u.holes > u.limits.Sparse || u.holes < 0 {
+			return &LimitError{"Sparse", u.limits.Sparse, "bytes in a layer's sparse files"}
+		}
 	}
 	if u.length += h.Size; u.length > u.limits.Size || u.length < 0 {
 		return &LimitError{"Size", u.limits.Size, "bytes in a layer"}

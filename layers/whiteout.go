@@ -178,18 +178,12 @@ func isWhiteout(dir int, name string, st *unix.Stat_t) bool {
 
 // xattrWhiteoutAt looks for the xattr of the second form on an empty file.
 func xattrWhiteoutAt(dir int, name string) bool {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f, err := hold(dir, name)
 	if err != nil {
 		return false
 	}
-	defer unix.Close(fd)
-	return hasXattr(fd, "user."+overlayWhiteout) || hasXattr(fd, "trusted."+overlayWhiteout)
-}
-
-// hasXattr says whether there is such an xattr, of any value.
-func hasXattr(fd int, name string) bool {
-	_, err := unix.Fgetxattr(fd, name, nil)
-	return err == nil
+	defer f.close()
+	return f.hasXattr("user."+overlayWhiteout) || f.hasXattr("trusted."+overlayWhiteout)
 }
 
 // fdXattr reads a short xattr, "" if there is none.

@@ -104,6 +104,9 @@ func TestWhiteouts(t *testing.T) {
 				if got := lookupListing(t, dirs); got != test.want {
 					t.Errorf("OpenFile sees\n%s\nwant\n%s", got, test.want)
 				}
+				if got := listing(t, copied(t, dirs, "/", CopyOptions{OneID: form.oneID})); got != test.want {
+					t.Errorf("CopyDir sees\n%s\nwant\n%s", got, test.want)
+				}
 			})
 		}
 	}

@@ -11,12 +11,15 @@ import (
 // xattrPrefix is how PAX records spell xattrs: what star writes, and every tool since.
 const xattrPrefix = "SCHILY.xattr."
 
+// maxXattr is how long a value may be, in bytes: no file can have a longer one (XATTR_SIZE_MAX, xattr(7)).
+const maxXattr = 64 << 10
+
 // xattrs sets the entry's xattrs on an open file, or on nothing if fd is -1, and keeps in m.lost what could not
 // be set.
 func (u *unpacking) xattrs(fd int, m *meta) error {
 	for key, value := range m.h.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrPrefix)
-		if !ok || !wanted(name) {
+		if !ok || !wanted(name) || len(value) > maxXattr {
 			continue
 		}
 		set, err := u.xattr(fd, name, value)
@@ -36,7 +39,7 @@ func (u *unpacking) folderXattrs(m *meta) map[string]string {
 	for key, value := range m.h.PAXRecords {
 		name, ok := strings.CutPrefix(key, xattrPrefix)
 		switch {
-		case !ok || !wanted(name):
+		case !ok || !wanted(name) || len(value) > maxXattr:
 		case u.settable(name):
 			if later == nil {
 				later = make(map[string]string)
