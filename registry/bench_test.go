@@ -21,7 +21,7 @@ func BenchmarkPull(b *testing.B) {
 		b.Fatal(err)
 	}
 	ref := mustParse(b, host+"/big:v1")
-	if err := c.Push(b.Context(), ref, img); err != nil {
+	if err := c.Push(b.Context(), ref, img, PushOptions{}); err != nil {
 		b.Fatal(err)
 	}
 	b.SetBytes(size)

@@ -33,27 +33,18 @@ type dockerArchive struct {
 }
 
 func openDockerArchive(files fs.FS, tag, local string, _ *v1.Platform) (*image, string, error) {
-	raw, err := readFile(files, "manifest.json", maxManifestSize)
+	all, err := readSaved(files)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", problemf(ErrNotFound, "no manifest.json, so this is no archive of docker save")
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	var all []savedImage
-	if err := json.Unmarshal(raw, &all); err != nil {
-		return nil, "", problemf(ErrCorrupt, "manifest.json: %w", err)
-	}
 	saved, repoTag, err := pickSaved(all, tag)
 	if err != nil {
 		return nil, "", err
 	}
-	src := &dockerArchive{files: files, blobs: map[v1.Hash]string{}}
-	doc, err := src.describe(saved)
-	if err != nil {
-		return nil, "", err
-	}
-	img, err := newImage(context.Background(), src, doc, nil)
+	img, err := openSaved(files, saved)
 	if err != nil {
 		return nil, "", err
 	}
@@ -61,6 +52,16 @@ func openDockerArchive(files fs.FS, tag, local string, _ *v1.Platform) (*image, 
 		return img, ref.String(), nil
 	}
 	return img, local + ":" + defaultTag, nil
+}
+
+// openSaved opens an image of manifest.json.
+func openSaved(files fs.FS, saved savedImage) (*image, error) {
+	src := &dockerArchive{files: files, blobs: map[v1.Hash]string{}}
+	doc, err := src.describe(saved)
+	if err != nil {
+		return nil, err
+	}
+	return newImage(context.Background(), src, doc, nil)
 }
 
 // pickSaved finds the image that has tag, in any spelling of the same name, or the only one.

@@ -93,6 +93,9 @@ func (d *download) failed(err error, again bool) error {
 	if d.ctx.Err() != nil {
 		return context.Cause(d.ctx)
 	}
+	if errors.Is(err, http.ErrBodyReadAfterClose) { // by the reader, who has enough: another layer failed
+		return err
+	}
 	if d.off-d.failOff >= minProgress {
 		d.fails = 0
 	}

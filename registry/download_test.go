@@ -298,6 +298,42 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestTrickle: a registry that keeps sending, but a byte now and then, is given up like one that stands still.
+func TestTrickle(t *testing.T) {
+	img := makeImage(t, hostHere(), 300_000)
+	reg := newRegistry(t)
+	img.put(t, reg, "x", "v1")
+	for _, what := range []string{"/manifests/", "/blobs/" + img.manifest.Layers[0].Digest.String()} {
+		var sent atomic.Int32
+		reg.guard(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, what) {
+				return false
+			}
+			if what != "/manifests/" {
+				w.Header().Set("Content-Length", fmt.Sprint(len(img.layers[0])))
+			}
+			for r.Context().Err() == nil {
+				w.Write([]byte{' '})
+				w.(http.Flusher).Flush()
+				sent.Add(1)
+				time.Sleep(5 * time.Millisecond)
+			}
+			return true
+		})
+		c := newTestClient(t, Options{})
+		c.retry.stall, c.retry.attempts = 200*time.Millisecond, 2
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		_, err := pulled(ctx, c, reg.ref(t, "x:v1"))
+		if err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "next to nothing, came for 200ms") {
+			t.Errorf("%s: %v", what, err)
+		}
+		if sent.Load() < 10 {
+			t.Errorf("%s: only %d bytes were sent", what, sent.Load())
+		}
+	}
+}
+
 // TestSlowReader takes longer than the stall limit between reads, which is nobody's fault.
 func TestSlowReader(t *testing.T) {
 	img := makeImage(t, hostHere(), 3<<20)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -53,6 +54,7 @@ func explain(err error) error {
 	hideQuery(err)
 	var status *transport.Error
 	if errors.As(err, &status) {
+		err = &oneLine{err}
 		switch code := status.StatusCode; {
 		case code == http.StatusNotFound:
 			return &problem{ErrNotFound, err}
@@ -69,6 +71,21 @@ func explain(err error) error {
 	}
 	return err
 }
+
+// oneLine is an error with words of the registry's, which might otherwise add lines of its own to hull's, or pages.
+type oneLine struct{ error }
+
+// Error is the text on one line of at most 1000 characters.
+func (e *oneLine) Error() string {
+	text := []rune(strings.Join(strings.Fields(e.error.Error()), " "))
+	if len(text) > 1000 {
+		text = append(text[:1000], '…')
+	}
+	return string(text)
+}
+
+// Unwrap gives the error itself.
+func (e *oneLine) Unwrap() error { return e.error }
 
 // hideQuery cuts the query off the address in err: a registry redirects to storage by addresses whose query is itself
 // the permission to read, and error messages end in logs.

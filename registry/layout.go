@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 const (
@@ -26,32 +25,18 @@ type layout struct{ files fs.FS }
 
 // openLayout finds an image in a layout by the name it has there.
 func openLayout(files fs.FS, tag, local string, platform *v1.Platform) (*image, string, error) {
-	raw, err := readFile(files, "index.json", maxManifestSize)
+	index, err := readLayoutIndex(files)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, "", problemf(ErrNotFound, "no index.json, so this is no OCI image layout")
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	index, err := parseDocument(raw, string(types.OCIImageIndex), "", 0)
-	if err != nil {
-		return nil, "", fmt.Errorf("index.json: %w", err)
-	}
-	if index.index == nil {
-		return nil, "", problemf(ErrCorrupt, "index.json is no index")
-	}
 	entries, err := named(index.index.Manifests, tag)
 	if err != nil {
 		return nil, "", err
 	}
-	src := layout{files}
-	top := &document{desc: index.desc, index: &v1.IndexManifest{Manifests: entries}}
-	if len(entries) == 1 {
-		if top, err = fetchDocument(context.Background(), src, entries[0]); err != nil {
-			return nil, "", err
-		}
-	}
-	img, err := newImage(context.Background(), src, top, platform)
+	img, err := layoutImage(files, index, entries, platform)
 	if err != nil {
 		return nil, "", err
 	}

@@ -1,7 +1,9 @@
 package registry
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +14,8 @@ import (
 	"github.com/docker/cli/cli/config/credentials"
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/hullrun/hull/internal/given"
 )
 
 // login finds what to say to a registry: the first answer of
@@ -112,15 +116,14 @@ func podmanFiles() []string {
 }
 
 func loadLogins(file string) (*configfile.ConfigFile, error) {
-	f, err := os.Open(file)
-	if os.IsNotExist(err) {
+	text, err := given.ReadFile(file, given.Limit)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
-	cf, err := config.LoadFromReader(f)
+	cf, err := config.LoadFromReader(bytes.NewReader(text))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}

@@ -112,7 +112,7 @@ func TestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	door.uses = 100
-	if err := c.Push(t.Context(), reg.ref(t, "y:v1"), pulledImage); err != nil {
+	if err := c.Push(t.Context(), reg.ref(t, "y:v1"), pulledImage, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if last := door.scopes[len(door.scopes)-1]; last != "repository:y:push,pull" {

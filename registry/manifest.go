@@ -21,6 +21,13 @@ const (
 	maxConfigSize   = 8 << 20
 	// maxIndexDepth is how many indexes may stand between a name and its image. Two occur (an index in a layout's index).
 	maxIndexDepth = 4
+	// maxLayers is how many layers an image may have. Docker takes 125 and a few, its overlay driver no more than 128.
+	maxLayers = 128
+	// maxManifests is how many entries an index may have. A layout that is somebody's whole store has some hundreds.
+	maxManifests = 20_000
+	// maxWords is how many words, variables, labels and the like a configuration may have. A program takes fewer (2 MiB of
+	// them, execve(2)), and each costs more memory than the two bytes that it may be written in.
+	maxWords = 100_000
 )
 
 // dockerZstdLayer is what Docker calls zstd layers in its own manifests; no list has it, but it exists.
@@ -110,6 +117,12 @@ func documentType(raw []byte, told string) (string, error) {
 	if types.MediaType(told).IsSchema1() || shape.SchemaVersion == 1 || shape.FSLayers != nil {
 		return "", problemf(ErrUnsupported, "it is in Docker's schema 1, which was given up in 2017; pushing the image again with a present-day tool converts it")
 	}
+	if err := checkCount(shape.Layers, maxLayers, "layers"); err != nil {
+		return "", err
+	}
+	if err := checkCount(shape.Manifests, maxManifests, "manifests"); err != nil {
+		return "", err
+	}
 	isIndex, isImage := shape.Manifests != nil, shape.Layers != nil || shape.Config != nil
 	if isIndex == isImage {
 		return "", problemf(ErrUnsupported, "media type %q is neither clearly an image nor clearly an index", shape.MediaType)
@@ -132,6 +145,22 @@ func documentType(raw []byte, told string) (string, error) {
 	}
 	return t, nil
 }
+
+// checkCount bounds the elements of a list before each of them is made a structure that is a hundred times as large as what
+// it may be written in.
+func checkCount(list json.RawMessage, most int, what string) error {
+	var n []nothing
+	if json.Unmarshal(list, &n) == nil && len(n) > most {
+		return problemf(ErrUnsupported, "it has %d %s, the limit is %d", len(n), what, most)
+	}
+	return nil
+}
+
+// nothing is any JSON value that is not looked at.
+type nothing struct{}
+
+// UnmarshalJSON does not look.
+func (*nothing) UnmarshalJSON([]byte) error { return nil }
 
 func isDocumentType(s string) bool {
 	t := types.MediaType(s)
@@ -185,6 +214,9 @@ func checkLayer(l v1.Descriptor) error {
 
 // parseConfig reads a verified configuration and checks that it has a diff ID for each layer.
 func parseConfig(raw []byte, m *v1.Manifest) (*v1.ConfigFile, error) {
+	if n := configWords(raw); n > maxWords {
+		return nil, problemf(ErrUnsupported, "configuration %s has %d entries in its lists, the limit is %d", m.Config.Digest, n, maxWords)
+	}
 	cfg, err := v1.ParseConfigFile(bytes.NewReader(raw))
 	if err != nil {
 		return nil, problemf(ErrCorrupt, "configuration %s: %w", m.Config.Digest, err)
@@ -193,4 +225,23 @@ func parseConfig(raw []byte, m *v1.Manifest) (*v1.ConfigFile, error) {
 		return nil, problemf(ErrCorrupt, "configuration %s has %d diff IDs for %d layers", m.Config.Digest, n, len(m.Layers))
 	}
 	return cfg, nil
+}
+
+// configWords counts the elements of a configuration's lists.
+func configWords(raw []byte) int {
+	var shape struct {
+		Config struct {
+			Cmd, Entrypoint, Env, Shell, OnBuild []nothing
+			Labels, Volumes, ExposedPorts        map[string]nothing
+			Healthcheck                          struct{ Test []nothing }
+		} `json:"config"`
+		History []nothing `json:"history"`
+		RootFS  struct {
+			DiffIDs []nothing `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	_ = json.Unmarshal(raw, &shape) // who parses it after us says what is wrong with it
+	c := &shape.Config
+	return len(c.Cmd) + len(c.Entrypoint) + len(c.Env) + len(c.Shell) + len(c.OnBuild) + len(c.Labels) + len(c.Volumes) +
+		len(c.ExposedPorts) + len(c.Healthcheck.Test) + len(shape.History) + len(shape.RootFS.DiffIDs)
 }

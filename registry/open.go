@@ -1,13 +1,17 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/hullrun/hull/internal/given"
 )
 
 // The places besides registries where an image may be named.
@@ -76,7 +80,7 @@ func openFiles(kind, path string) (fs.FS, func() error, error) {
 	if !fi.IsDir() {
 		return nil, nil, fmt.Errorf("%s is not a folder (is it an %sFILE?)", path, ociArchivePrefix)
 	}
-	return os.DirFS(path), func() error { return nil }, nil
+	return folder(path), func() error { return nil }, nil
 }
 
 // splitPath parts PATH[:TAG] where both may hold colons: PATH is the shortest beginning that exists, unless the whole
@@ -154,5 +158,27 @@ func readFile(files fs.FS, name string, limit int64) ([]byte, error) {
 	if fi.Size() > limit {
 		return nil, problemf(ErrUnsupported, "%s has %d bytes, the limit is %d", name, fi.Size(), limit)
 	}
-	return fs.ReadFile(files, name)
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		return nil, problemf(ErrUnsupported, "%s grew beyond %d bytes, the limit", name, limit)
+	}
+	return data, err
+}
+
+// folder is an fs.FS of the regular files below a folder, which somebody else may have filled: with FIFOs, say.
+type folder string
+
+// Open is [fs.FS]'s.
+func (d folder) Open(name string) (fs.File, error) {
+	if !fs.ValidPath(name) {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	f, err := given.Regular(filepath.Join(string(d), filepath.FromSlash(name)))
+	if errors.Is(err, given.ErrIrregular) {
+		return nil, problemf(ErrCorrupt, "%w", err)
+	}
+	if err != nil {
+		return nil, err // not f: a nil pointer makes no nil interface
+	}
+	return f, nil
 }

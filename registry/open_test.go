@@ -448,7 +448,7 @@ func TestSharedImages(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		to := reg.ref(t, "published:v1")
-		if err := c.Push(t.Context(), to, img); err != nil {
+		if err := c.Push(t.Context(), to, img, PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		back, err := c.Pull(t.Context(), to, nil)

@@ -58,6 +58,21 @@ func (c *Client) Head(ctx context.Context, ref Reference) (v1.Descriptor, error)
 	return d, nil
 }
 
+// Document fetches what ref's name stands for, an image's manifest or an index of several, byte for byte.
+func (c *Client) Document(ctx context.Context, ref Reference) (raw []byte, d v1.Descriptor, err error) {
+	err = c.each(ctx, ref, func(src *remoteSource) error {
+		doc, err := src.top(ctx, ref)
+		if err == nil {
+			raw, d = doc.raw, doc.desc
+		}
+		return err
+	})
+	if err != nil {
+		return nil, v1.Descriptor{}, fmt.Errorf("look up %q: %w", ref.Familiar(), err)
+	}
+	return raw, d, nil
+}
+
 // Resolve finds the manifest that [Client.Pull] would pull, and fetches neither configuration nor layers: a HEAD request
 // and, where the name stands for an index, a GET of that.
 func (c *Client) Resolve(ctx context.Context, ref Reference, platform *v1.Platform) (v1.Descriptor, error) {
@@ -146,6 +161,9 @@ func (s *remoteSource) documentOnce(ctx context.Context, ref string) ([]byte, st
 	}
 	defer resp.Body.Close()
 	if err := transport.CheckError(resp, http.StatusOK); err != nil {
+		if !errors.As(err, new(*transport.Error)) { // it has not read what the registry says
+			err = problemf(ErrUnavailable, "manifest %s: %s: %w", ref, resp.Status, err)
+		}
 		return nil, "", err
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifestSize+1))

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -53,7 +54,7 @@ func TestPull(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Push(t.Context(), reg.ref(t, "random"), gzipped); err != nil {
+	if err := c.Push(t.Context(), reg.ref(t, "random"), gzipped, PushOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if img, err = c.Pull(t.Context(), reg.ref(t, "random"), nil); err != nil {
@@ -379,7 +380,7 @@ func TestPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, ref := range []string{"a/b:c", "a/b@" + desc.Digest.String()} {
-		if err := c.Push(t.Context(), to.ref(t, ref), img); err != nil {
+		if err := c.Push(t.Context(), to.ref(t, ref), img, PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		got, err := pulled(t.Context(), c, to.ref(t, ref))
@@ -388,7 +389,7 @@ func TestPush(t *testing.T) {
 		}
 		checkLayers(t, got, want)
 	}
-	if err := c.Push(t.Context(), to.ref(t, "a/b@"+digestA), img); !errors.Is(err, ErrCorrupt) {
+	if err := c.Push(t.Context(), to.ref(t, "a/b@"+digestA), img, PushOptions{}); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("push by a digest that is another image's: %v", err)
 	}
 	if n := to.count("PATCH"); n > 3 {
@@ -408,7 +409,7 @@ func TestRegistryDown(t *testing.T) {
 	for op, f := range map[string]func() error{
 		"pull":    func() error { _, err := c.Pull(t.Context(), ref, nil); return err },
 		"look up": func() error { _, err := c.Head(t.Context(), ref); return err },
-		"push":    func() error { return c.Push(t.Context(), ref, &image{doc: &document{}}) },
+		"push":    func() error { return c.Push(t.Context(), ref, empty.Image, PushOptions{}) },
 	} {
 		if err := f(); !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "connection refused") || !strings.HasPrefix(err.Error(), op+" ") {
 			t.Errorf("%s: %v", op, err)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -25,12 +26,16 @@ type retryPolicy struct {
 	// longest bounds a Retry-After: a registry that asks for more (the Hub's pull limit asks for hours) gets no second
 	// request, and the caller the error.
 	longest time.Duration
-	// stall is how long the answer, or the next byte of it, may take.
+	// stall is how long the answer may take, and after it each minTrickle bytes.
 	stall time.Duration
 }
 
 // minProgress is the number of bytes after which a download that broke counts as healthy again.
 const minProgress = 64 << 10
+
+// minTrickle is the number of bytes for which a registry gets the time of a stall: with the default, 68 bytes a second. One
+// that sends a byte now and then would hold us for years otherwise.
+const minTrickle = 4 << 10
 
 func defaultRetry() retryPolicy {
 	return retryPolicy{attempts: 6, base: 300 * time.Millisecond, limit: 10 * time.Second, longest: time.Minute, stall: time.Minute}
@@ -63,8 +68,8 @@ func (p retryPolicy) backoff(n int) time.Duration {
 
 // retryTransport repeats GET and HEAD requests that failed for a reason that may pass, and guards every one of them, and
 // the body it brings, against standing still. It sits below authentication and redirects, so that each hop (manifest,
-// token, storage) has its own attempts. Requests that change something are passed on once; their sender knows whether
-// they may be repeated.
+// token, storage) has its own attempts. Requests that change something are passed on once, guarded too; their sender knows
+// whether they may be repeated.
 type retryTransport struct {
 	inner  http.RoundTripper
 	policy retryPolicy
@@ -73,10 +78,10 @@ type retryTransport struct {
 
 func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
-		return t.inner.RoundTrip(req)
+		return t.once(req, t.policy.stall*commitPatience)
 	}
 	for n := 1; ; n++ {
-		resp, err := t.once(req)
+		resp, err := t.once(req, t.policy.stall)
 		asked, cause := temporary(resp, err)
 		if cause == nil || n >= t.policy.attempts || asked > t.policy.longest || req.Context().Err() != nil {
 			return resp, err
@@ -93,13 +98,17 @@ func (t *retryTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// commitPatience is how much longer than for a byte of a download one waits for the answer to an upload: the registry may
+// have to move the blob to where it will stay.
+const commitPatience = 5
+
 // once sends a copy of req that ends when the registry stands still.
-func (t *retryTransport) once(req *http.Request) (*http.Response, error) {
+func (t *retryTransport) once(req *http.Request, stall time.Duration) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
-	g := newGuard(t.policy.stall, cancel)
+	g := newGuard(stall, cancel)
 	g.begin()
-	resp, err := t.inner.RoundTrip(req.Clone(ctx))
-	g.end()
+	resp, err := t.inner.RoundTrip(g.watch(fresh(req.Clone(ctx))))
+	g.end(minTrickle) // the answer's first byte earns the body a stall of its own
 	if err != nil {
 		defer cancel(nil)
 		return nil, g.cause(ctx, err)
@@ -110,28 +119,90 @@ func (t *retryTransport) once(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// guard cancels a request when one wait of it lasts too long. The time between waits is the reader's own and does not
+// fresh gives a request its body from the beginning: authentication above sends the same request again with a new token,
+// when an old one has run out, and does not see to that.
+func fresh(req *http.Request) *http.Request {
+	if req.Body == nil || req.GetBody == nil {
+		return req
+	}
+	if body, err := req.GetBody(); err == nil {
+		req.Body.Close()
+		req.Body = body
+	}
+	return req
+}
+
+// guard cancels a request when it waits too long for too little. The time between waits is the reader's own and does not
 // count: a slow disk is no reason to blame the registry.
 type guard struct {
 	limit  time.Duration
 	cancel context.CancelCauseFunc
 	timer  *time.Timer
+
+	mu    sync.Mutex    // an answer may come while the request's body is still being read
+	left  time.Duration // for the bytes that are still wanting
+	got   int
+	begun time.Time
 }
 
 // stallError is a guard's verdict.
 type stallError time.Duration
 
-func (e stallError) Error() string { return fmt.Sprintf("not one byte for %v", time.Duration(e)) }
+func (e stallError) Error() string {
+	return fmt.Sprintf("nothing, or next to nothing, came for %v", time.Duration(e))
+}
 func (e stallError) Timeout() bool { return true }
 
 func newGuard(limit time.Duration, cancel context.CancelCauseFunc) *guard {
-	g := &guard{limit: limit, cancel: cancel}
+	g := &guard{limit: limit, left: limit, cancel: cancel}
 	g.timer = time.AfterFunc(limit, func() { cancel(stallError(limit)) })
 	return g
 }
 
-func (g *guard) begin() { g.timer.Reset(g.limit) }
-func (g *guard) end()   { g.timer.Stop() }
+func (g *guard) begin() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.begun = time.Now()
+	g.timer.Reset(g.left)
+}
+
+// end is told how many bytes the wait has brought.
+func (g *guard) end(n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.timer.Stop()
+	g.left -= time.Since(g.begun)
+	if g.got += n; g.got >= minTrickle {
+		g.left, g.got = g.limit, 0
+	}
+}
+
+// watch has the guard wait anew whenever the network has taken more of the request's body. Reading the body does not count.
+func (g *guard) watch(req *http.Request) *http.Request {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req
+	}
+	req.Body = guardedSource{req.Body, g}
+	if again := req.GetBody; again != nil {
+		req.GetBody = func() (io.ReadCloser, error) {
+			body, err := again()
+			return guardedSource{body, g}, err
+		}
+	}
+	return req
+}
+
+type guardedSource struct {
+	io.ReadCloser
+	guard *guard
+}
+
+func (s guardedSource) Read(p []byte) (int, error) {
+	s.guard.end(minTrickle) // what was read before has been taken, however slowly
+	n, err := s.ReadCloser.Read(p)
+	s.guard.begin()
+	return n, err
+}
 
 // cause replaces the "context canceled" that a guard provokes by the reason.
 func (g *guard) cause(ctx context.Context, err error) error {
@@ -150,7 +221,7 @@ type guardedBody struct {
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.guard.begin()
 	n, err := b.ReadCloser.Read(p)
-	b.guard.end()
+	b.guard.end(n)
 	if err != nil && err != io.EOF {
 		err = b.guard.cause(b.ctx, err)
 	}
@@ -158,7 +229,7 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 }
 
 func (b *guardedBody) Close() error {
-	b.guard.end()
+	b.guard.timer.Stop()
 	err := b.ReadCloser.Close()
 	b.guard.cancel(nil) // frees what the context holds
 	return err

@@ -65,7 +65,7 @@ func TestServe(t *testing.T) {
 			}
 			host, stop := serve(t, dir)
 			for _, ref := range []string{"/a/b:v1", "/a/b:v2", "/c:v1"} {
-				if err := c.Push(t.Context(), mustParse(t, host+ref), img); err != nil {
+				if err := c.Push(t.Context(), mustParse(t, host+ref), img, PushOptions{}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -261,7 +261,7 @@ func TestDistribution(t *testing.T) {
 	}
 	for _, tag := range []string{"v1", "v2"} {
 		ref.Tag = tag
-		if err := c.Push(t.Context(), ref, img); err != nil {
+		if err := c.Push(t.Context(), ref, img, PushOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -1,225 +1,326 @@
 package registry
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
 
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-const refsFolder = "_refs" // no part of a repository's name begins so
+// What a repository has is in these folders of its own; no part of a repository's name begins so.
+const (
+	refsFolder      = "_refs"
+	blobsFolder     = "_blobs"
+	referrersFolder = "_referrers"
+)
 
-// serveStore keeps what a served registry holds in files. It is the library's blob handler; the library's own one for
-// disks hashes a blob anew for each HEAD and GET of it.
-type serveStore struct{ dir string }
+// temporaryFolder is how the name of a registry's temporary folder begins.
+const temporaryFolder = "hull-registry-"
 
-func openServeStore(dir string) (*serveStore, error) {
-	s := &serveStore{dir}
-	if err := os.RemoveAll(s.uploads()); err != nil {
-		return nil, fmt.Errorf("clear uploads: %w", err)
-	}
-	for _, d := range []string{s.uploads(), filepath.Join(dir, "blobs/sha256"), s.names()} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return nil, fmt.Errorf("make registry: %w", err)
+// serveStore keeps what a served registry holds in files.
+type serveStore struct {
+	dir       string
+	lock      *os.File
+	temporary bool
+	// mu is held for writing by what removes content that nobody names, and for reading by what gives content a name.
+	mu sync.RWMutex
+}
+
+// openServeStore opens or makes dir, "" being a temporary folder. With readOnly it must be there, and is not written to.
+func openServeStore(dir string, readOnly bool) (*serveStore, error) {
+	s := &serveStore{dir: dir}
+	var err error
+	if dir == "" {
+		s.temporary = true
+		sweepTemporary()
+		if s.dir, err = os.MkdirTemp("", temporaryFolder); err != nil {
+			return nil, err
 		}
+	} else if !readOnly {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.claim(readOnly); err != nil {
+		return nil, err
+	}
+	if readOnly {
+		return s, nil
+	}
+	for _, d := range []string{"uploads", "blobs", "names"} {
+		if err := s.mkdir(filepath.Join(s.dir, d)); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
+	// A layout's mark says to people and programs what blobs/ is. It also shows at once whether one may write here.
+	if err := s.write(filepath.Join(s.dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`)); err != nil {
+		s.close()
+		return nil, err
 	}
 	return s, nil
 }
 
-func (s *serveStore) uploads() string { return filepath.Join(s.dir, "uploads") }
-func (s *serveStore) names() string   { return filepath.Join(s.dir, "names") }
+// sweepTemporary removes the temporary folders of servers that were killed: nobody holds their lock. Those of a minute ago
+// are left alone, because their server may just be about to lock them.
+func sweepTemporary() {
+	old, _ := filepath.Glob(filepath.Join(os.TempDir(), temporaryFolder+"*"))
+	for _, dir := range old {
+		fi, err := os.Lstat(dir)
+		if err != nil || !fi.IsDir() || time.Since(fi.ModTime()) < time.Minute {
+			continue
+		}
+		s := &serveStore{dir: dir, temporary: true}
+		if s.claim(false) == nil {
+			s.close()
+		}
+	}
+}
 
+// claim locks the folder itself, which works where nothing can be written, too. Readers share it.
+func (s *serveStore) claim(readOnly bool) error {
+	f, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	if fi, err := f.Stat(); err != nil || !fi.IsDir() {
+		f.Close()
+		return &fs.PathError{Op: "open", Path: s.dir, Err: syscall.ENOTDIR}
+	}
+	how := syscall.LOCK_EX
+	if readOnly {
+		how = syscall.LOCK_SH
+	}
+	if err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("%s: another registry serves this folder", s.dir)
+		}
+		return &fs.PathError{Op: "lock", Path: s.dir, Err: err}
+	}
+	s.lock = f
+	return nil
+}
+
+func (s *serveStore) close() {
+	s.lock.Close()
+	if s.temporary {
+		os.RemoveAll(s.dir)
+	}
+}
+
+func (s *serveStore) uploads() string       { return filepath.Join(s.dir, "uploads") }
+func (s *serveStore) names() string         { return filepath.Join(s.dir, "names") }
 func (s *serveStore) blob(h v1.Hash) string { return filepath.Join(s.dir, blobPath(h)) }
 
-func (s *serveStore) ref(r route) string {
-	return filepath.Join(s.names(), filepath.FromSlash(r.repo), refsFolder, r.last)
+// own is the path of something that belongs to one repository.
+func (s *serveStore) own(repo string, parts ...string) string {
+	return filepath.Join(append([]string{s.names(), filepath.FromSlash(repo)}, parts...)...)
 }
 
-// Stat gives a blob's size. Its bytes were verified when it came.
-func (s *serveStore) Stat(_ context.Context, _ string, h v1.Hash) (int64, error) {
-	fi, err := os.Stat(s.blob(h))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, ggcr.ErrNotFound
+// mkdir makes a folder and those above it, durably.
+func (s *serveStore) mkdir(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
 	}
-	if err != nil {
-		return 0, err
+	if err := s.mkdir(filepath.Dir(dir)); err != nil {
+		return err
 	}
-	return fi.Size(), nil
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return s.syncDir(filepath.Dir(dir))
 }
 
-// Get opens a blob; it is an *os.File, so the server can use sendfile and serve ranges.
-func (s *serveStore) Get(_ context.Context, _ string, h v1.Hash) (io.ReadCloser, error) {
-	f, err := os.Open(s.blob(h))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ggcr.ErrNotFound
+func (s *serveStore) syncDir(dir string) error {
+	if s.temporary {
+		return nil
 	}
-	return f, err
-}
-
-// Put stores a blob that came in one request; the library verifies what is read from r.
-func (s *serveStore) Put(_ context.Context, _ string, h v1.Hash, r io.ReadCloser) error {
-	f, err := os.CreateTemp(s.uploads(), "blob-*")
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(f, r); err != nil {
-		f.Close()
-		os.Remove(f.Name())
-		return err
-	}
-	return publish(f, s.blob(h))
+	defer f.Close()
+	return f.Sync()
 }
 
-// Delete removes a blob.
-func (s *serveStore) Delete(_ context.Context, _ string, h v1.Hash) error {
-	return os.Remove(s.blob(h))
-}
-
-// publish makes a written temporary file durable and gives it its name.
-func publish(f *os.File, name string) error {
-	err := f.Sync()
-	if cerr := f.Close(); err == nil {
-		err = cerr
+// publish makes a written file durable and gives it its name.
+func (s *serveStore) publish(f *os.File, name string) error {
+	err := error(nil)
+	if !s.temporary {
+		err = f.Sync()
 	}
 	if err == nil {
-		err = os.MkdirAll(filepath.Dir(name), 0o755)
+		err = s.mkdir(filepath.Dir(name))
 	}
 	if err == nil {
 		err = os.Rename(f.Name(), name)
 	}
-	if err != nil {
-		os.Remove(f.Name())
+	if err == nil {
+		err = s.syncDir(filepath.Dir(name))
 	}
 	return err
 }
 
+// write makes a file with that content, or replaces it, at once and durably.
 func (s *serveStore) write(name string, content []byte) error {
-	f, err := os.CreateTemp(s.uploads(), "doc-*")
+	f, err := os.CreateTemp(s.uploads(), "tmp-*")
 	if err != nil {
 		return err
 	}
+	defer os.Remove(f.Name()) // which is not there any more if all went well
+	defer f.Close()
 	if _, err := f.Write(content); err != nil {
-		f.Close()
-		os.Remove(f.Name())
 		return err
 	}
-	return publish(f, name)
+	return s.publish(f, name)
 }
 
-// keepManifest stores a manifest as a blob, and then what it is called.
-func (s *serveStore) keepManifest(r route, mediaType string, raw []byte) error {
-	h, err := sumOf(raw, "")
+// remove removes a file durably; one that is not there is an error.
+func (s *serveStore) remove(name string) error {
+	if err := os.Remove(name); err != nil {
+		return err
+	}
+	return s.syncDir(filepath.Dir(name))
+}
+
+// openBlob opens a repository's blob, or says fs.ErrNotExist. Its bytes were verified when it came.
+func (s *serveStore) openBlob(repo string, h v1.Hash) (*os.File, error) {
+	if _, err := os.Lstat(s.own(repo, blobsFolder, h.String())); err != nil {
+		return nil, err
+	}
+	return os.Open(s.blob(h))
+}
+
+func (s *serveStore) hasBlob(repo string, h v1.Hash) bool {
+	_, err := os.Lstat(s.own(repo, blobsFolder, h.String()))
+	if err == nil {
+		_, err = os.Lstat(s.blob(h))
+	}
+	return err == nil
+}
+
+// keepBlob gives a verified file to a repository.
+func (s *serveStore) keepBlob(repo string, h v1.Hash, f *os.File) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if err := s.publish(f, s.blob(h)); err != nil {
+		return err
+	}
+	return s.mark(repo, h)
+}
+
+// mark notes that a repository has a blob that is here. s.mu is held.
+func (s *serveStore) mark(repo string, h v1.Hash) error {
+	name := s.own(repo, blobsFolder, h.String())
+	if err := s.mkdir(filepath.Dir(name)); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
-	if err := s.write(s.blob(h), raw); err != nil {
+	f.Close()
+	return s.syncDir(filepath.Dir(name))
+}
+
+// mountBlob gives a repository what another one has, or any other where from is "". It says fs.ErrNotExist where there
+// is none.
+func (s *serveStore) mountBlob(repo, from string, h v1.Hash) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if _, err := os.Lstat(s.blob(h)); err != nil {
 		return err
 	}
-	ref, err := json.Marshal(v1.Descriptor{MediaType: types.MediaType(mediaType), Size: int64(len(raw)), Digest: h})
+	if from != "" && !s.hasBlob(from, h) {
+		return fs.ErrNotExist
+	}
+	return s.mark(repo, h)
+}
+
+// deleteBlob takes a blob from a repository.
+func (s *serveStore) deleteBlob(repo string, h v1.Hash) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.remove(s.own(repo, blobsFolder, h.String())); err != nil {
+		return err
+	}
+	return s.sweep(h)
+}
+
+// sweep removes content that no repository names any more. s.mu is held for writing.
+func (s *serveStore) sweep(h v1.Hash) error {
+	repos, err := s.repos()
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{h.String(), r.last} {
-		if err := s.write(s.ref(route{r.repo, r.kind, name}), ref); err != nil {
-			return err
+	for _, repo := range repos {
+		for _, folder := range []string{blobsFolder, refsFolder} {
+			if _, err := os.Lstat(s.own(repo, folder, h.String())); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
+	}
+	if err := s.remove(s.blob(h)); !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	return nil
 }
 
-// kept is a stored manifest, on its way back into the library's memory.
-type kept struct {
-	route
-	desc v1.Descriptor
-}
-
-// replay puts the stored manifests into a fresh handler: images first, and an index when what it names is there, which
-// is what the library wants. An index that has lost a part stays out, as the library would not have taken it.
-func (s *serveStore) replay(inner http.Handler) error {
-	all, err := s.kept()
-	if err != nil {
-		return fmt.Errorf("read registry: %w", err)
-	}
-	for {
-		var later []kept
-		for _, k := range all {
-			raw, err := os.ReadFile(s.blob(k.desc.Digest))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // somebody removed the blob; then its names mean nothing
-			}
-			if err != nil {
-				return fmt.Errorf("read registry: %w", err)
-			}
-			if answer := putManifest(inner, k.route, string(k.desc.MediaType), raw); answer.code != http.StatusCreated {
-				later = append(later, k)
-			}
-		}
-		if len(later) == 0 || len(later) == len(all) {
-			return nil
-		}
-		all = later
-	}
-}
-
-func (s *serveStore) kept() ([]kept, error) {
-	var all []kept
+// repos lists the repositories, sorted.
+func (s *serveStore) repos() ([]string, error) {
+	var all []string
 	err := filepath.WalkDir(s.names(), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // there is nothing yet, or it goes this moment
+		}
+		if err != nil || !e.IsDir() || !strings.HasPrefix(e.Name(), "_") {
 			return err
 		}
-		raw, err := os.ReadFile(path)
+		repo, err := filepath.Rel(s.names(), filepath.Dir(path))
 		if err != nil {
 			return err
 		}
-		var desc v1.Descriptor
-		if err := json.Unmarshal(raw, &desc); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-		repo, err := filepath.Rel(s.names(), filepath.Dir(filepath.Dir(path)))
-		all = append(all, kept{route{filepath.ToSlash(repo), "manifests", e.Name()}, desc})
-		return err
+		all = append(all, filepath.ToSlash(repo))
+		return fs.SkipDir
 	})
-	return all, err
+	slices.Sort(all)
+	return slices.Compact(all), err
 }
 
-// putManifest has the library take a manifest, and catches its answer.
-func putManifest(inner http.Handler, r route, mediaType string, raw []byte) *answer {
-	a := &answer{header: http.Header{}, code: http.StatusOK}
-	req, err := http.NewRequest(http.MethodPut, "/v2/"+r.repo+"/manifests/"+r.last, bytes.NewReader(raw))
+// ref reads what a tag or digest stands for, or says fs.ErrNotExist.
+func (s *serveStore) ref(repo, ref string) (v1.Descriptor, error) {
+	return readDescriptor(s.own(repo, refsFolder, ref))
+}
+
+func readDescriptor(name string) (d v1.Descriptor, err error) {
+	raw, err := os.ReadFile(name)
 	if err != nil {
-		a.code = http.StatusBadRequest
-		return a
+		return d, err
 	}
-	req.Header.Set("Content-Type", mediaType)
-	inner.ServeHTTP(a, req)
-	return a
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return d, fmt.Errorf("%s: %w", name, err)
+	}
+	return d, nil
 }
 
-// answer is an http.ResponseWriter that keeps a short answer.
-type answer struct {
-	header http.Header
-	code   int
-	body   bytes.Buffer
-}
-
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(code int)        { a.code = code }
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
-
-func (a *answer) send(w http.ResponseWriter) {
-	for k, v := range a.header {
-		w.Header()[k] = v
+// writeDescriptor is write for a descriptor. The same one is not written twice: tags are pushed again and again.
+func (s *serveStore) writeDescriptor(name string, d v1.Descriptor) error {
+	raw, err := json.Marshal(d)
+	if err != nil {
+		return err
 	}
-	w.WriteHeader(a.code)
-	w.Write(a.body.Bytes())
+	if old, err := os.ReadFile(name); err == nil && string(old) == string(raw) {
+		return s.syncDir(filepath.Dir(name))
+	}
+	return s.write(name, raw)
 }

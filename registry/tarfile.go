@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/hullrun/hull/internal/given"
 )
 
 // maxLinks bounds the links followed inside an archive; docker save made one for a layer that occurs twice.
@@ -31,11 +33,16 @@ type tarEntry struct {
 
 // openTar indexes the tar in a file. One that is compressed, or that is no regular file (a pipe), is first copied.
 func openTar(name string) (fs.FS, func() error, error) {
-	f, err := os.Open(name)
+	f, err := given.Open(name)
 	if err != nil {
 		return nil, nil, err
 	}
-	f, err = seekable(f)
+	return openTarFile(f, "")
+}
+
+// openTarFile is openTar for a file that is open, which it takes over. A copy is made in the directory spool.
+func openTarFile(f *os.File, spool string) (fs.FS, func() error, error) {
+	f, err := seekable(f, spool)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -48,7 +55,7 @@ func openTar(name string) (fs.FS, func() error, error) {
 }
 
 // seekable returns f, or a temporary file with what f unpacks to, and closes f then.
-func seekable(f *os.File) (*os.File, error) {
+func seekable(f *os.File, dir string) (*os.File, error) {
 	fi, err := f.Stat()
 	if err != nil {
 		f.Close()
@@ -66,7 +73,7 @@ func seekable(f *os.File) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return spool(r)
+	return spool(dir, r)
 }
 
 // compression knows gzip and zstd by their first bytes; "" is anything else.
@@ -90,9 +97,9 @@ func decompress(kind string, r io.Reader) (io.Reader, error) {
 	return r, nil
 }
 
-// spool copies r to a file that has no name any more, so that nothing stays behind however hull ends.
-func spool(r io.Reader) (*os.File, error) {
-	tmp, err := os.CreateTemp("", "hull-archive-*")
+// spool copies r to a file in dir ("" for $TMPDIR) that has no name any more, so that nothing stays behind however hull ends.
+func spool(dir string, r io.Reader) (*os.File, error) {
+	tmp, err := os.CreateTemp(dir, "hull-archive-*")
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http/httpproxy"
+
+	"github.com/hullrun/hull/internal/given"
 )
 
 const (
@@ -130,7 +132,7 @@ func hostTLS(dirs []string, host string) (*tls.Config, error) {
 func addCertificate(cfg *tls.Config, file string) error {
 	switch filepath.Ext(file) {
 	case ".crt":
-		pem, err := os.ReadFile(file)
+		pem, err := given.ReadFile(file, given.Limit)
 		if err != nil {
 			return err
 		}
