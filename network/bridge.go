@@ -1,0 +1,244 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// raise makes the bridge, if it is not there, and gives it the gateways' addresses.
+func (s *Networks) raise(n *Network) error {
+	name := n.Interface()
+	if linkExists(name) {
+		return nil
+	}
+	s.warnOfForeign(n)
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway.Unmap()))
+	if n.Subnets[0].Prefix.Addr().Is6() {
+		attrs.HardwareAddr = nil
+	}
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("make bridge %s: %w", name, err)
+	}
+	err := n.setUp(bridge)
+	if err != nil {
+		err = errors.Join(fmt.Errorf("set up bridge %s: %w", name, err), removeLink(name))
+	}
+	return err
+}
+
+func (n *Network) setUp(bridge *netlink.Bridge) error {
+	name := n.Interface()
+	// A container that tells of routers must not become the host's.
+	setSysctl("ipv6", name, "accept_ra", "0")
+	if !n.IPv6 {
+		setSysctl("ipv6", name, "disable_ipv6", "1")
+	}
+	for _, u := range n.Subnets {
+		addr := &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(u.Gateway, u.Prefix.Bits())), Flags: unix.IFA_F_NODAD}
+		if u.Gateway.Is4() {
+			addr.Flags = 0
+		}
+		if err := netlink.AddrAdd(bridge, addr); err != nil {
+			return fmt.Errorf("address %s: %w", u.Gateway, err)
+		}
+	}
+	return netlink.LinkSetUp(bridge)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// lower takes the bridge and the rules away, and gives back what was changed on the host for them.
+func (s *Networks) lower(n *Network) error {
+	if n.Driver != "bridge" {
+		return nil
+	}
+	return errors.Join(removeLink(n.Interface()), removeTable(n.Interface()), s.giveBack())
+}
+
+// plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
+func (n *Network) plug(path string, e *Endpoint) error {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	defer ns.Close()
+	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
+	defer inside.Close()
+	bridge, err := netlink.LinkByName(n.Interface())
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", n.Interface(), err)
+	}
+	name, err := freeName(inside)
+	if err != nil {
+		return err
+	}
+	mac, err := net.ParseMAC(e.MAC)
+	if err != nil {
+		return fmt.Errorf("mac-address %q: %w", e.MAC, err)
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex, attrs.Flags = e.Interface, bridge.Attrs().Index, net.FlagUp
+	// Both ends at once, each where it belongs: whoever is killed in between leaves nothing behind that is not the container's.
+	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns)}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("make veth %s: %w", e.Interface, err)
+	}
+	setSysctl("ipv6", e.Interface, "disable_ipv6", "1")
+	if err := netlink.LinkSetUp(veth); err != nil {
+		return fmt.Errorf("bring up %s: %w", e.Interface, err)
+	}
+	if data, _ := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables"); len(data) > 0 && data[0] == '1' {
+		// br_netfilter changes destinations while a frame is still in the bridge, which sends none back to where it came from:
+		// a container would not reach itself through a port of the host's.
+		if err := netlink.LinkSetHairpin(veth, true); err != nil {
+			return fmt.Errorf("hairpin mode of %s: %w", e.Interface, err)
+		}
+	}
+	within(ns, func() {
+		setSysctl("ipv6", name, "accept_ra", "0") // neighbours are no routers
+		if !e.Address6.IsValid() {
+			setSysctl("ipv6", name, "disable_ipv6", "1")
+		}
+	})
+	return equip(inside, name, e)
+}
+
+// freeName is the first of eth0, eth1 … that there is not.
+func freeName(h *netlink.Handle) (string, error) {
+	links, err := h.LinkList()
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	for i := 0; ; i++ {
+		name := "eth" + strconv.Itoa(i)
+		if !slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().Name == name }) {
+			return name, nil
+		}
+	}
+}
+
+// equip gives the container's end its addresses, and default routes to where there is none yet.
+func equip(h *netlink.Handle, name string, e *Endpoint) error {
+	link, err := h.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("interface %s: %w", name, err)
+	}
+	for _, a := range []netip.Prefix{e.Address, e.Address6} {
+		if !a.IsValid() {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: ipNet(a)}
+		if a.Addr().Is6() {
+			addr.Flags = unix.IFA_F_NODAD // nobody else has it, and nobody shall wait
+		}
+		if err := h.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("give %s address %s: %w", name, a, err)
+		}
+	}
+	if err := h.LinkSetUp(link); err != nil {
+		return fmt.Errorf("bring up %s: %w", name, err)
+	}
+	for _, gw := range []netip.Addr{e.Gateway, e.Gateway6} {
+		if !gw.IsValid() {
+			continue
+		}
+		err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()})
+		if err != nil && !errors.Is(err, unix.EEXIST) { // another network's goes first
+			return fmt.Errorf("route by %s: %w", gw, err)
+		}
+	}
+	return nil
+}
+
+// within runs f on a thread in another network namespace. A thread that does not find back ends.
+func within(ns netns.NsHandle, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		own, err := netns.Get()
+		if err != nil {
+			return
+		}
+		defer own.Close()
+		if unix.Setns(int(ns), unix.CLONE_NEWNET) != nil {
+			return
+		}
+		f()
+		if unix.Setns(int(own), unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+	}()
+	<-done
+}
+
+func linkExists(name string) bool {
+	_, err := netlink.LinkByName(name)
+	return err == nil
+}
+
+// removeLink removes an interface, and with it the other end of a cable. It is no error if there is none.
+func removeLink(name string) error {
+	if name == "" {
+		return nil
+	}
+	link, err := netlink.LinkByName(name)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// forget makes the kernel forget the connections to an address.
+func forget(a netip.Addr, family netlink.InetFamily) {
+	if !a.IsValid() {
+		return
+	}
+	f := &netlink.ConntrackFilter{}
+	if f.AddIP(netlink.ConntrackReplySrcIP, a.AsSlice()) == nil {
+		_, _ = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, f) // without conntrack there is nothing to forget
+	}
+}
+
+// sysctlPath is a setting of one interface, in the network namespace of the thread that opens it.
+func sysctlPath(family, link, name string) string {
+	return "/proc/sys/net/" + family + "/conf/" + link + "/" + name
+}
+
+func sysctl(family, link, name string) string {
+	data, _ := os.ReadFile(sysctlPath(family, link, name))
+	return strings.TrimSpace(string(data))
+}
+
+// setSysctl changes a setting, and says whether it could. One that is as wanted is left alone.
+func setSysctl(family, link, name, value string) bool {
+	if sysctl(family, link, name) == value {
+		return true
+	}
+	return os.WriteFile(sysctlPath(family, link, name), []byte(value), 0) == nil
+}

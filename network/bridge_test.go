@@ -1,0 +1,316 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+func TestBridge(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	_, err := w.s.Create(ctx, Config{Name: "six", IPv6: true})
+	must(t, err)
+	_, err = w.s.Create(ctx, Config{Name: "shut", Internal: true})
+	must(t, err)
+	web := &Endpoint{Container: id("a1"), Name: "web", Network: Bridge, Ports: []Port{{HostPort: 8080, Port: 80, Protocol: "tcp"},
+		{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 8081, Port: 80, Protocol: "tcp"}}}
+	a := w.container(web)
+	other := &Endpoint{Container: id("b2"), Name: "b", Network: Bridge}
+	b := w.container(other)
+	six := &Endpoint{Container: id("c3"), Name: "six", Network: "six", Ports: []Port{{HostPort: 8082, Port: 80, Protocol: "tcp"}}}
+	c := w.container(six)
+	shut := &Endpoint{Container: id("d4"), Name: "shut", Network: "shut"}
+	d := w.container(shut)
+	for _, ns := range []netns.NsHandle{a, c, d, w.neighbour, w.host} {
+		w.serve(ns, "tcp", ":80")
+	}
+	at := func(e *Endpoint) string { return e.Address.Addr().String() }
+
+	t.Run("out", func(t *testing.T) {
+		w.reaches(a, "198.51.100.2:80", "198.51.100.1")
+		w.reaches(a, "198.51.100.1:80", at(web))
+		w.reaches(c, "[2001:db8::2]:80", "2001:db8::1")
+	})
+	t.Run("in", func(t *testing.T) {
+		w.reaches(w.neighbour, "198.51.100.1:8080", "198.51.100.2")
+		w.reaches(w.neighbour, "198.51.100.1:8082", "198.51.100.2")
+		w.reaches(w.neighbour, "[2001:db8::1]:8082", "2001:db8::2")
+		w.reaches(w.host, "127.0.0.1:8080", web.Gateway.String())
+		w.reaches(w.host, "127.0.0.1:8081", web.Gateway.String())
+		w.reaches(w.host, "198.51.100.1:8080", "198.51.100.1")
+		w.reaches(w.host, "[2001:db8::1]:8082", "2001:db8::1")
+		w.barred(w.neighbour, "198.51.100.1:8081")
+		w.reaches(b, "198.51.100.1:8080", web.Gateway.String()) // a neighbour on the same bridge, and itself
+		w.reaches(a, "198.51.100.1:8080", web.Gateway.String())
+	})
+	t.Run("apart", func(t *testing.T) {
+		w.reaches(b, at(web)+":80", at(other))
+		w.barred(b, at(six)+":80")
+		w.barred(c, at(web)+":80")
+		w.barred(d, "198.51.100.2:80")
+		w.barred(a, at(shut)+":80")
+		w.reaches(c, "198.51.100.1:8080", web.Gateway.String()) // a published port is for all
+		w.in(w.neighbour, func() {
+			for _, to := range []string{"10.144.0.0/16", "203.0.113.0/24"} {
+				dst, _ := netlink.ParseIPNet(to)
+				must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.IPv4(198, 51, 100, 1)}))
+			}
+		})
+		w.barred(w.neighbour, at(web)+":80")
+	})
+	t.Run("loopback", func(t *testing.T) {
+		// A container that sends to the host's loopback by way of its gateway.
+		w.in(b, func() {
+			own, _ := netlink.ParseAddr("127.0.0.1/8")
+			must(t, netlink.AddrDel(link(t, "lo"), own)) // and the local route with it
+			dst, _ := netlink.ParseIPNet("127.0.0.0/8")
+			setSysctl("ipv4", "all", "route_localnet", "1")
+			must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: other.Gateway.AsSlice(), LinkIndex: link(t, "eth0").Attrs().Index}))
+		})
+		heard, err := net.ListenPacket("udp4", "127.0.0.1:98")
+		must(t, err)
+		defer heard.Close()
+		w.in(b, func() {
+			c, err := net.Dial("udp4", "127.0.0.1:98")
+			must(t, err)
+			defer c.Close()
+			_, err = c.Write([]byte("let me in"))
+			must(t, err)
+		})
+		_ = heard.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, from, err := heard.ReadFrom(make([]byte, 10)); err == nil {
+			t.Errorf("the host's loopback hears %s", from)
+		}
+	})
+	for _, id := range []string{id("a1"), id("b2"), id("c3"), id("d4")} {
+		must(t, w.s.Detach(ctx, id))
+	}
+	w.clean()
+}
+
+func link(t *testing.T, name string) netlink.Link {
+	t.Helper()
+	l, err := netlink.LinkByName(name)
+	must(t, err)
+	return l
+}
+
+// TestBridgeLoad: every connection counts, a big transfer is exact both ways, and both live on while rules are replaced.
+func TestBridgeLoad(t *testing.T) {
+	w := newWorld(t)
+	web := &Endpoint{Container: id("a1"), Name: "web", Network: Bridge, Ports: []Port{{HostPort: 8080, Port: 80, Protocol: "tcp"}}}
+	a := w.container(web)
+	w.serve(a, "tcp", ":80")
+	var conn net.Conn
+	w.in(w.neighbour, func() {
+		var err error
+		conn, err = net.Dial("tcp", "198.51.100.1:8080")
+		must(t, err)
+	})
+	defer conn.Close()
+	_, err := io.ReadFull(conn, make([]byte, len("198.51.100.2\n")))
+	must(t, err)
+	data := bytes.Repeat([]byte("0123456789abcdef\n"), 64<<20/17)
+	done, echoed := make(chan error, 1), make(chan []byte, 1)
+	go func() {
+		_, err := conn.Write(data)
+		done <- err
+	}()
+	go func() {
+		b := make([]byte, len(data))
+		_, _ = io.ReadFull(conn, b)
+		echoed <- b
+	}()
+	for i := range 1000 {
+		if i%100 == 50 { // others come and go
+			e := &Endpoint{Container: id("e"), Name: "e", Network: Bridge}
+			w.container(e)
+			must(t, w.s.Detach(context.Background(), e.Container))
+		}
+		if from, err := w.dial(w.neighbour, "198.51.100.1:8080"); err != nil || from != "198.51.100.2" {
+			t.Fatalf("connection %d: %q, %v", i, from, err)
+		}
+	}
+	must(t, <-done)
+	if !bytes.Equal(<-echoed, data) {
+		t.Error("what came back is something else")
+	}
+	must(t, w.s.Detach(context.Background(), web.Container))
+	w.clean()
+}
+
+// TestBridgePorts: as many ports as anybody publishes, on as many containers.
+func TestBridgePorts(t *testing.T) {
+	w := newWorld(t)
+	_, err := w.s.Create(context.Background(), Config{Name: "n", IPv6: true})
+	must(t, err)
+	last := netns.None()
+	for i := range 10 {
+		ports, err := ParsePort(fmt.Sprintf("%d-%d:1-100", 9000+100*i, 9099+100*i))
+		must(t, err)
+		last = w.container(&Endpoint{Container: id(fmt.Sprint("c", i)), Network: "n", Ports: ports})
+	}
+	w.serve(last, "tcp", ":100")
+	w.reaches(w.neighbour, "198.51.100.1:9999", "198.51.100.2")
+	for i := range 10 {
+		must(t, w.s.Detach(context.Background(), id(fmt.Sprint("c", i))))
+	}
+	w.clean()
+}
+
+// TestBridgeKilled: whoever was killed at whatever point leaves nothing that the next call does not take away.
+func TestBridgeKilled(t *testing.T) {
+	w := newWorld(t)
+	ctx := context.Background()
+	e := &Endpoint{Container: id("a1"), Name: "a", Network: Bridge}
+	w.container(e)
+	must(t, removeLink(e.Interface)) // as the kernel does when the namespace goes
+	if left, err := w.s.Left(); err != nil || !slices.Equal(left, []string{Bridge}) {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	must(t, w.s.Mend())
+	w.clean()
+	// One whose maker has ended before the cable was laid has its address no longer than he lived.
+	cmd := exec.Command("sleep", "60")
+	must(t, cmd.Start())
+	r := &Endpoint{Container: id("b2"), Name: "b", Network: Bridge}
+	must(t, w.s.Reserve(ctx, r))
+	n, err := w.s.read(Bridge)
+	must(t, err)
+	n.Endpoints[r.Container].Pid, n.Endpoints[r.Container].Start = cmd.Process.Pid, started(cmd.Process.Pid)
+	must(t, w.s.write(n))
+	same := &Endpoint{Container: id("c3"), Name: "c", Network: Bridge, IP: r.Address.Addr()}
+	if err := w.s.Reserve(ctx, same); err == nil {
+		t.Error("an address was given to two")
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	must(t, w.s.Reserve(ctx, same))
+	must(t, w.s.Detach(ctx, same.Container))
+	w.clean()
+}
+
+// TestBridgeForeign: others' tables stay as they are, and a host that was no router is none between its interfaces.
+func TestBridgeForeign(t *testing.T) {
+	w := newWorld(t)
+	far := newNamespace(t)
+	must(t, netns.Set(w.host))
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "second"}, PeerName: "wire", PeerNamespace: netlink.NsFd(far)}))
+	up(t, "second", "203.0.113.1/24")
+	w.in(far, func() {
+		up(t, "wire", "203.0.113.2/24")
+		must(t, netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(203, 0, 113, 1)}))
+	})
+	w.in(w.neighbour, func() { must(t, netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(198, 51, 100, 1)})) })
+	w.serve(far, "tcp", ":80")
+	conn, err := nftables.New()
+	must(t, err)
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "nat"})
+	chain := conn.AddChain(&nftables.Chain{Name: "POSTROUTING", Table: table, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
+	conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: out("nobody", true)})
+	must(t, conn.Flush())
+	before := foreign(t)
+	a := w.container(&Endpoint{Container: id("a1"), Name: "a", Network: Bridge})
+	w.reaches(a, "203.0.113.2:80", "203.0.113.1")
+	w.barred(w.neighbour, "203.0.113.2:80")
+	must(t, w.s.Detach(context.Background(), id("a1")))
+	if after := foreign(t); len(before) == 0 || !slices.Equal(before, after) {
+		t.Errorf("others' rules were %v, are %v", before, after)
+	}
+	w.clean()
+}
+
+// TestBridgeWarns: who is going to have its packets dropped by others is told so.
+func TestBridgeWarns(t *testing.T) {
+	w := newWorld(t)
+	var said []string
+	w.s.Warn = func(line string) { said = append(said, line) }
+	conn, err := nftables.New()
+	must(t, err)
+	drop := nftables.ChainPolicyDrop
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
+	chain := conn.AddChain(&nftables.Chain{Name: "FORWARD", Table: table, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
+	must(t, conn.Flush())
+	for _, want := range []int{1, 0} {
+		said = nil
+		w.container(&Endpoint{Container: id("a1"), Name: "a", Network: Bridge})
+		must(t, w.s.Detach(context.Background(), id("a1")))
+		if len(said) != want || want == 1 && !strings.Contains(said[0], "chain FORWARD of the host's table filter drops") {
+			t.Errorf("said %q, want %d", said, want)
+		}
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(out("hull-x", true), verdict(expr.VerdictAccept))})
+		must(t, conn.Flush())
+	}
+}
+
+// foreign are the chains that are not hull's, and how many rules each has.
+func foreign(t *testing.T) (names []string) {
+	t.Helper()
+	conn, err := nftables.New()
+	must(t, err)
+	chains, err := conn.ListChains()
+	must(t, err)
+	for _, c := range chains {
+		if !strings.HasPrefix(c.Table.Name, bridgePrefix) {
+			rules, err := conn.GetRules(c.Table, c)
+			must(t, err)
+			names = append(names, fmt.Sprint(c.Table.Name, c.Name, len(rules)))
+		}
+	}
+	return names
+}
+
+// TestBridgeUDP: what is sent on to a published port goes to the container that is there now.
+func TestBridgeUDP(t *testing.T) {
+	w := newWorld(t)
+	var sock net.Conn
+	w.in(w.neighbour, func() {
+		var err error
+		sock, err = net.Dial("udp", "198.51.100.1:5353")
+		must(t, err)
+	})
+	defer sock.Close()
+	for _, name := range []string{"a1", "b2"} {
+		e := &Endpoint{Container: id(name), Name: name, Network: Bridge, Ports: []Port{{HostPort: 5353, Port: 53, Protocol: "udp"}}}
+		ns := w.container(e)
+		var server net.PacketConn
+		w.in(ns, func() {
+			var err error
+			server, err = net.ListenPacket("udp", ":53")
+			must(t, err)
+		})
+		go func() {
+			b := make([]byte, 100)
+			if _, from, err := server.ReadFrom(b); err == nil {
+				_, _ = server.WriteTo([]byte(name), from)
+			}
+		}()
+		_, err := sock.Write([]byte("who?"))
+		must(t, err)
+		_ = sock.SetReadDeadline(time.Now().Add(2 * time.Second))
+		b := make([]byte, 100)
+		n, err := sock.Read(b)
+		if string(b[:n]) != name {
+			t.Errorf("answer %q, %v, want %q", b[:n], err, name)
+		}
+		server.Close()
+		must(t, w.s.Detach(context.Background(), e.Container))
+	}
+	w.clean()
+}

@@ -1,0 +1,156 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// setting is something of the host's that was changed, and what it was.
+type setting struct{ Family, Link, Name, Was, Is string }
+
+// forwardFile lists what was changed, for when the last container leaves.
+const forwardFile = ".forwarding.json"
+
+// forward lets packets pass between the bridge and the host's other interfaces. IPv4 asks the interface that a packet comes
+// in by (ip_route_input_slow: IN_DEV_FORWARD), and answers come in by those others, so that theirs has to be on too; what does
+// not concern hull is kept from passing by a rule, see guard. The switch for all, ip_forward, stays as it is.
+//
+// IPv6 asks the switch for all, since 6.17 or force_forwarding of the interface. On an older kernel there is no other way than
+// the switch; an interface whose address the routers give it then needs accept_ra=2 to go on listening to them.
+func (s *Networks) forward(n *Network) error {
+	changed, err := s.changed()
+	if err != nil {
+		return err
+	}
+	before := len(changed)
+	set := func(family, link, name, value string) bool {
+		was := sysctl(family, link, name)
+		if was == value || was == "" {
+			return was != ""
+		}
+		if !setSysctl(family, link, name, value) {
+			return false
+		}
+		changed = append(changed, setting{family, link, name, was, value})
+		return true
+	}
+	bridge := n.Interface()
+	ok := setSysctl("ipv4", bridge, "forwarding", "1") // they go with it
+	// 127.0.0.1 on the host leads to published ports. What containers send there is dropped, see rules.
+	ok = setSysctl("ipv4", bridge, "route_localnet", "1") && ok
+	links, err := uplinks()
+	if err != nil {
+		return err
+	}
+	for _, link := range links {
+		ok = set("ipv4", link, "forwarding", "1") && ok
+	}
+	if n.IPv6 && sysctl("ipv6", "all", "forwarding") != "1" {
+		if setSysctl("ipv6", bridge, "force_forwarding", "1") {
+			for _, link := range links {
+				set("ipv6", link, "force_forwarding", "1")
+			}
+		} else {
+			for _, link := range links {
+				if sysctl("ipv6", link, "accept_ra") == "1" {
+					set("ipv6", link, "accept_ra", "2")
+				}
+			}
+			ok = set("ipv6", "all", "forwarding", "1") && ok
+		}
+	}
+	if !ok {
+		s.warn("network %s: forwarding cannot be switched on: /proc/sys/net is not writable: containers reach nobody outside", n.Name)
+	}
+	if len(changed) == before {
+		return nil
+	}
+	return s.writeChanged(changed)
+}
+
+// uplinks are the interfaces that are up and neither the loop nor hull's.
+func uplinks() (names []string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		a := l.Attrs()
+		if a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.MasterIndex == 0 && !strings.HasPrefix(a.Name, bridgePrefix) {
+			names = append(names, a.Name)
+		}
+	}
+	return names, nil
+}
+
+// changes is what the file holds. It counts for one run of the kernel.
+type changes struct {
+	Boot     string
+	Settings []setting
+}
+
+func (s *Networks) changed() ([]setting, error) {
+	data, err := os.ReadFile(filepath.Join(s.Dir, forwardFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var c changes
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if c.Boot != bootID() {
+		return nil, err // all is as it was
+	}
+	return c.Settings, err
+}
+
+// bootID names this run of the kernel, random(4).
+func bootID() string {
+	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(text))
+}
+
+func (s *Networks) writeChanged(list []setting) error {
+	data, err := json.Marshal(changes{bootID(), list})
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(s.Dir, ".new")
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(s.Dir, forwardFile))
+}
+
+// giveBack undoes what forward has changed if no network has anybody attached, except where somebody else has changed it since.
+func (s *Networks) giveBack() error {
+	list, err := s.changed()
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	networks, err := s.List()
+	if err != nil {
+		return err
+	}
+	for _, n := range networks {
+		if n.Driver == "bridge" && linkExists(n.Interface()) {
+			return nil
+		}
+	}
+	slices.Reverse(list) // the switch for all first: it changes those of interfaces
+	for _, c := range list {
+		if sysctl(c.Family, c.Link, c.Name) == c.Is {
+			setSysctl(c.Family, c.Link, c.Name, c.Was)
+		}
+	}
+	return os.Remove(filepath.Join(s.Dir, forwardFile))
+}

@@ -1,0 +1,157 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestParsePort(t *testing.T) {
+	for in, want := range map[string]string{
+		"80":                      "0.0.0.0:0->80/tcp",
+		"8080:80/UDP":             "0.0.0.0:8080->80/udp",
+		"127.0.0.1:8080:80":       "127.0.0.1:8080->80/tcp",
+		"127.0.0.1::80":           "127.0.0.1:0->80/tcp",
+		"[::1]:8080:80":           "[::1]:8080->80/tcp",
+		"8080-8081:80-81":         "0.0.0.0:8080->80/tcp 0.0.0.0:8081->81/tcp",
+		"8000-8010:80":            "0.0.0.0:8000->80/tcp up to 8010",
+		"80-81":                   "0.0.0.0:0->80/tcp 0.0.0.0:0->81/tcp",
+		"::1:8080:80":             "! need brackets",
+		"8080:80/sctp":            "! sctp",
+		"8080:80/foo":             "! invalid proto",
+		"65536:80":                "! invalid hostPort",
+		"8080:0":                  "! invalid containerPort",
+		"8080:":                   "! invalid containerPort",
+		"8080-8082:80-81":         "! invalid ranges",
+		"90-80:1":                 "! invalid hostPort",
+		"1.2.3:8080:80":           "! invalid IP",
+		"a:8080:80":               "! invalid IP",
+		"65530-65535:65530-65535": "0.0.0.0:65530->65530/tcp 0.0.0.0:65531->65531/tcp 0.0.0.0:65532->65532/tcp 0.0.0.0:65533->65533/tcp 0.0.0.0:65534->65534/tcp 0.0.0.0:65535->65535/tcp",
+	} {
+		list, err := ParsePort(in)
+		var words []string
+		for _, p := range list {
+			words = append(words, p.String())
+			if p.HostLast != 0 {
+				words = append(words, "up to", fmt.Sprint(p.HostLast))
+			}
+		}
+		got := strings.Join(words, " ")
+		if err != nil {
+			got = "! " + err.Error()
+		}
+		if part, bad := strings.CutPrefix(want, "! "); got != want && (!bad || err == nil || !strings.Contains(got, part)) {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestFirstFree: a subnet collides with nothing that is routed or another network's.
+func TestFirstFree(t *testing.T) {
+	for taken, want := range map[string]string{
+		"":                             "10.144.0.0/20",
+		"10.144.3.0/24":                "10.144.16.0/20",
+		"10.144.0.0/20 10.144.16.1/32": "10.144.32.0/20",
+		"10.0.0.0/8":                   "172.16.0.0/20",
+		"10.0.0.0/8 172.16.0.0/12":     "192.168.0.0/24",
+		"0.0.0.0/1 128.0.0.0/1":        "invalid Prefix",
+	} {
+		var list []netip.Prefix
+		for _, p := range strings.Fields(taken) {
+			list = append(list, netip.MustParsePrefix(p))
+		}
+		got, err := firstFree(pools(), list)
+		if got.String() != want || (err != nil) != (want == "invalid Prefix") {
+			t.Errorf("%s: %s, %v, want %s", taken, got, err, want)
+		}
+	}
+}
+
+// TestFree: an address is nobody else's, and not soon again somebody's.
+func TestFree(t *testing.T) {
+	u := Subnet{Prefix: netip.MustParsePrefix("10.1.2.0/29"), Gateway: netip.MustParseAddr("10.1.2.1"),
+		Reserved: map[string]netip.Addr{"router": netip.MustParseAddr("10.1.2.3")}}
+	n := &Network{Name: "n", Subnets: []Subnet{u}, Endpoints: map[string]*Endpoint{}}
+	next := func(e *Endpoint) string {
+		if err := n.place(e); err != nil {
+			return err.Error()
+		}
+		n.Endpoints[e.Container] = e
+		return e.Address.String()
+	}
+	for _, step := range []struct {
+		container, ip, last, want string
+	}{
+		{"a", "", "", "10.1.2.2/29"},
+		{"b", "", "", "10.1.2.4/29"},
+		{"c", "10.1.2.6", "", "10.1.2.6/29"},
+		{"d", "10.1.2.6", "", "address 10.1.2.6: address already in use"},
+		{"d", "10.1.2.7", "", "address 10.1.2.7: address already in use"}, // broadcast
+		{"d", "10.1.2.9", "", "invalid address 10.1.2.9: it does not belong to the network's subnet 10.1.2.0/29"},
+		{"-a", "", "", ""},
+		{"d", "", "", "10.1.2.5/29"}, // not a's
+		{"-b", "", "", ""},
+		{"e", "", "10.1.2.4", "10.1.2.4/29"},
+		{"f", "", "10.1.2.4", "10.1.2.2/29"},
+		{"g", "", "", "no available IP addresses in 10.1.2.0/29"},
+	} {
+		if gone, ok := strings.CutPrefix(step.container, "-"); ok {
+			delete(n.Endpoints, gone)
+			continue
+		}
+		e := &Endpoint{Container: step.container}
+		e.IP, _ = netip.ParseAddr(step.ip)
+		e.LastIP, _ = netip.ParseAddr(step.last)
+		if got := next(e); got != step.want {
+			t.Errorf("%s: %s, want %s", step.container, got, step.want)
+		}
+	}
+}
+
+// TestNetworks: names are unique, and what is always there stays.
+func TestNetworks(t *testing.T) {
+	ctx := context.Background()
+	s := &Networks{Dir: filepath.Join(t.TempDir(), "networks")}
+	subnet := func(p string) []Subnet { return []Subnet{{Prefix: netip.MustParsePrefix(p)}} }
+	web, err := s.Create(ctx, Config{Name: "web", Subnets: subnet("10.9.0.0/24"), Labels: map[string]string{"a": "b"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]Config{
+		"already exists":                 {Name: "web"},
+		"predefined host":                {Name: "host"},
+		"is invalid":                     {Name: "../x"},
+		"pool overlaps":                  {Name: "b", Subnets: subnet("10.9.0.128/25")},
+		"it should be":                   {Name: "b", Subnets: subnet("10.9.1.1/24")},
+		"no room":                        {Name: "b", Subnets: subnet("10.9.1.0/31")},
+		"one of each kind":               {Name: "b", Subnets: append(subnet("10.9.1.0/24"), subnet("10.9.2.0/24")...)},
+		"plugin \"macvlan\" not found":   {Name: "b", Driver: "macvlan"},
+		"no matching subnet for gateway": {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.9.1.0/24"), Gateway: netip.MustParseAddr("10.9.2.1")}}},
+	} {
+		if _, err := s.Create(ctx, c); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, ref := range []string{"web", web.ID, web.ID[:5]} {
+		if n, err := s.Find(ref); err != nil || n.ID != web.ID || n.Labels["a"] != "b" || n.Subnets[0].Gateway.String() != "10.9.0.1" {
+			t.Errorf("find %s: %+v, %v", ref, n, err)
+		}
+	}
+	list, err := s.List()
+	if err != nil || len(list) != 4 || list[0].Name != Bridge || list[3].Name != "web" {
+		t.Errorf("list: %v, %v", list, err)
+	}
+	if _, err := s.Remove(Bridge); err == nil || !strings.Contains(err.Error(), "pre-defined") {
+		t.Errorf("remove bridge: %v", err)
+	}
+	if _, err := s.Remove("web"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Remove("web"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("remove twice: %v", err)
+	}
+}

@@ -1,0 +1,286 @@
+package network
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A network's rules are a table of their own, named as its bridge. Nobody else's table is looked into, nor does any rule here
+// touch a packet that has nothing to do with the bridge, but for guard's.
+//
+// An accept ends the way through this table alone: where another program's rules drop what is forwarded, they win.
+
+// The names of the chains say where they hang.
+const (
+	chainRaw     = "raw"     // prerouting, before connections are tracked
+	chainIn      = "in"      // prerouting, where destinations are changed
+	chainOut     = "out"     // output, the same for the host's own packets
+	chainSource  = "source"  // postrouting, where sources are changed
+	chainForward = "forward" // what passes through
+	chainGuard   = "guard"   // jumped to from there
+)
+
+// rule is one line of a chain.
+type rule struct {
+	chain string
+	exprs []expr.Any
+}
+
+// rules is the whole table. guarded are the interfaces whose forwarding hull has switched on.
+func (n *Network) rules(guarded []string) (list []rule) {
+	bridge := n.Interface()
+	add := func(chain string, parts ...[]expr.Any) {
+		r := rule{chain: chain}
+		for _, p := range parts {
+			r.exprs = append(r.exprs, p...)
+		}
+		list = append(list, r)
+	}
+	// With route_localnet the host would take packets for its loopback from the bridge. Answers are not addressed so here.
+	loop := netip.MustParsePrefix("127.0.0.0/8")
+	add(chainRaw, in(bridge, true), destination(loop, true), verdict(expr.VerdictDrop))
+	for _, e := range n.list() {
+		for _, p := range e.Published {
+			if e.Interface != "" && !n.Internal {
+				list = append(list, p.rules(e)...)
+			}
+		}
+	}
+	for _, u := range n.Subnets {
+		if !n.Internal {
+			add(chainSource, source(u.Prefix), out(bridge, false), []expr.Any{&expr.Masq{}})
+		}
+		// Who reaches a neighbour by way of a port of the host's must get the answer by the same way.
+		add(chainSource, source(u.Prefix), out(bridge, true), translated(), []expr.Any{&expr.Masq{}})
+	}
+	add(chainSource, source(loop), out(bridge, true), []expr.Any{&expr.Masq{}})
+	if n.Internal {
+		add(chainForward, in(bridge, true), out(bridge, false), verdict(expr.VerdictDrop))
+		add(chainForward, in(bridge, false), out(bridge, true), verdict(expr.VerdictDrop))
+	}
+	// From outside, which other networks are too, only answers come in, and what goes to published ports.
+	add(chainForward, in(bridge, false), out(bridge, true), state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))
+	add(chainForward, in(bridge, false), out(bridge, true), translated(), verdict(expr.VerdictAccept))
+	add(chainForward, in(bridge, false), out(bridge, true), verdict(expr.VerdictDrop))
+	// guard: a host that was no router does not become one between the interfaces it has. Others' that come later are left alone.
+	for _, link := range guarded {
+		add(chainForward, in(link, true), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chainGuard}})
+		add(chainGuard, out(link, true), verdict(expr.VerdictDrop))
+	}
+	return list
+}
+
+// rules lead a port of the host's to the container's.
+func (p *Port) rules(e *Endpoint) (list []rule) {
+	for _, to := range []netip.Addr{e.Address.Addr(), e.Address6.Addr()} {
+		if !to.IsValid() || p.HostIP.IsValid() && p.HostIP.Is4() != to.Is4() {
+			continue
+		}
+		family, loop := unix.NFPROTO_IPV4, netip.MustParsePrefix("127.0.0.0/8")
+		if to.Is6() {
+			family, loop = unix.NFPROTO_IPV6, netip.MustParsePrefix("::1/128")
+		}
+		match := append(local(family), port(p.Protocol, p.HostPort)...)
+		if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+			match = append(match, destination(netip.PrefixFrom(p.HostIP, p.HostIP.BitLen()), true)...)
+		}
+		deed := []expr.Any{
+			&expr.Immediate{Register: 1, Data: to.AsSlice()},
+			&expr.Immediate{Register: 2, Data: binary.BigEndian.AppendUint16(nil, p.Port)},
+			&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(family), RegAddrMin: 1, RegProtoMin: 2},
+		}
+		join := func(parts ...[]expr.Any) (all []expr.Any) {
+			for _, p := range parts {
+				all = append(all, p...)
+			}
+			return all
+		}
+		// From outside nobody speaks to the loopback; a neighbour who tries means harm.
+		list = append(list, rule{chainIn, join(match, destination(loop, false), deed)}, rule{chainOut, join(match, deed)})
+	}
+	return list
+}
+
+// The parts of rules. Each compares what it has loaded into register 1.
+
+func compare(equal bool, data []byte) *expr.Cmp {
+	op := expr.CmpOpNeq
+	if equal {
+		op = expr.CmpOpEq
+	}
+	return &expr.Cmp{Op: op, Register: 1, Data: data}
+}
+
+func name(key expr.MetaKey, link string, equal bool) []expr.Any {
+	data := make([]byte, unix.IFNAMSIZ)
+	copy(data, link)
+	return []expr.Any{&expr.Meta{Key: key, Register: 1}, compare(equal, data)}
+}
+
+// in and out match the interface that a packet comes and goes by.
+func in(link string, equal bool) []expr.Any  { return name(expr.MetaKeyIIFNAME, link, equal) }
+func out(link string, equal bool) []expr.Any { return name(expr.MetaKeyOIFNAME, link, equal) }
+
+// local matches packets of a family to an address that is the host's.
+func local(family int) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{byte(family)}),
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, compare(true, binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)),
+	}
+}
+
+// port matches a destination's port.
+func port(protocol string, port uint16) []expr.Any {
+	number := byte(unix.IPPROTO_TCP)
+	if protocol == "udp" {
+		number = unix.IPPROTO_UDP
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, compare(true, []byte{number}),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		compare(true, binary.BigEndian.AppendUint16(nil, port)),
+	}
+}
+
+// destination and source match addresses, of one family: the offsets are those in its header.
+func destination(p netip.Prefix, equal bool) []expr.Any { return address(p, 16, 24, equal) }
+func source(p netip.Prefix) []expr.Any                  { return address(p, 12, 8, true) }
+
+func address(p netip.Prefix, offset4, offset6 uint32, equal bool) []expr.Any {
+	family, offset := byte(unix.NFPROTO_IPV4), offset4
+	if p.Addr().Is6() {
+		family, offset = unix.NFPROTO_IPV6, offset6
+	}
+	size := uint32(p.Addr().BitLen() / 8)
+	mask := make([]byte, size)
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{family}),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
+		compare(equal, p.Masked().Addr().AsSlice()),
+	}
+}
+
+// state matches connections that are in one of these states.
+func state(bits uint32) []expr.Any { return conntrack(expr.CtKeySTATE, bits) }
+
+// translated matches connections whose destination was changed (IPS_DST_NAT).
+func translated() []expr.Any { return conntrack(expr.CtKeySTATUS, 1<<5) }
+
+func conntrack(key expr.CtKey, bits uint32) []expr.Any {
+	return []expr.Any{
+		&expr.Ct{Key: key, Register: 1},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: binary.NativeEndian.AppendUint32(nil, bits), Xor: make([]byte, 4)},
+		compare(false, make([]byte, 4)),
+	}
+}
+
+func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
+
+// roomOfRule is more than a rule takes up in the buffer of a socket, in bytes, with the kernel's own around it.
+const roomOfRule = 8 << 10
+
+// apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them.
+func (s *Networks) apply(n *Network) error {
+	if err := s.forward(n); err != nil {
+		return err
+	}
+	changed, err := s.changed()
+	if err != nil {
+		return err
+	}
+	var guarded []string
+	for _, c := range changed {
+		if c.Family == "ipv4" && c.Name == "forwarding" && sysctl("ipv4", "all", "forwarding") != "1" {
+			guarded = append(guarded, c.Link)
+		}
+	}
+	list := n.rules(guarded)
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		// All goes in one message, and the kernel says it all again before anybody reads: a buffer that is too small is ENOBUFS.
+		room := (len(list) + 64) * roomOfRule
+		return errors.Join(c.SetReadBuffer(room), c.SetWriteBuffer(room))
+	}))
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: n.Interface()})
+	chains := map[string]*nftables.Chain{}
+	for _, c := range []nftables.Chain{
+		{Name: chainRaw, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw},
+		{Name: chainIn, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest},
+		{Name: chainOut, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest},
+		{Name: chainSource, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource},
+		{Name: chainForward, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter},
+		{Name: chainGuard},
+	} {
+		c.Table = table
+		chains[c.Name] = conn.AddChain(&c)
+	}
+	conn.FlushTable(table)
+	for _, r := range list {
+		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.chain], Exprs: r.exprs})
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), err)
+	}
+	return nil
+}
+
+// warnOfForeign tells of another program's rules that drop what is forwarded by default and do not mention hull's bridges:
+// Docker and firewalls of hosts write such. Nobody but who has written them can let hull's packets pass.
+func (s *Networks) warnOfForeign(n *Network) {
+	conn, err := nftables.New()
+	if err != nil || n.Internal {
+		return
+	}
+	chains, _ := conn.ListChains()
+	for _, c := range chains {
+		drops := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
+		ip := c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyINet
+		if !drops || !ip || mentions(conn, c) {
+			continue
+		}
+		s.warn("network %s: chain %s of the host's table %s drops what is forwarded: let interfaces %s* pass there, or containers reach nobody outside",
+			n.Name, c.Name, c.Table.Name, bridgePrefix)
+	}
+}
+
+// mentions says whether a rule of a chain looks for an interface of hull's.
+func mentions(conn *nftables.Conn, c *nftables.Chain) bool {
+	rules, _ := conn.GetRules(c.Table, c)
+	for _, r := range rules {
+		for _, e := range r.Exprs {
+			if cmp, ok := e.(*expr.Cmp); ok && bytes.HasPrefix(cmp.Data, []byte(bridgePrefix)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// removeTable removes a network's rules. It is no error if there are none.
+func removeTable(name string) error {
+	conn, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+	conn.AddTable(table) // so that it is there in any case
+	conn.DelTable(table)
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("nftables: remove table %s: %w", name, err)
+	}
+	return nil
+}

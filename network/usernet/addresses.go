@@ -1,0 +1,81 @@
+package usernet
+
+import (
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// specialNet is a network that nobody is let into who was not allowed to by its name.
+type specialNet struct {
+	net  netip.Prefix
+	what string
+}
+
+// special are the host's own addresses that never leave it, and those where clouds tell a machine its secrets: of AWS, Azure,
+// Google Cloud, Oracle, IBM, OpenStack and DigitalOcean (169.254.169.254, in the link-local network like AWS's for
+// containers), of AWS and Google by IPv6, of Alibaba, of Oracle's older ones, and of Azure's agent.
+func special() []specialNet {
+	p := netip.MustParsePrefix
+	return []specialNet{
+		{p("127.0.0.0/8"), "loopback of the host"},
+		{p("::1/128"), "loopback of the host"},
+		{p("0.0.0.0/8"), "no address"},
+		{p("::/128"), "no address"},
+		{p("169.254.0.0/16"), "metadata or link-local"},
+		{p("fe80::/10"), "link-local"},
+		{p("fd00:ec2::/32"), "metadata"},
+		{p("fd20:ce::/32"), "metadata"},
+		{p("100.100.100.200/32"), "metadata"},
+		{p("192.0.0.192/32"), "metadata"},
+		{p("168.63.129.16/32"), "metadata"},
+		{p("224.0.0.0/4"), "multicast"},
+		{p("ff00::/8"), "multicast"},
+		{p("255.255.255.255/32"), "broadcast"},
+	}
+}
+
+// isOwn says whether an address is one of somebody's own network, where no name of the outside should lead (RFC 1918, 4193,
+// 6598).
+func isOwn(a netip.Addr) bool {
+	return a.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(a)
+}
+
+// inner is the IPv4 address that an IPv6 address stands for, where it is one of those that the host or its NAT64 would take
+// for it (RFC 4291 2.5.5, 6052), so that no rule can be gone around by another spelling.
+func inner(a netip.Addr) netip.Addr {
+	a = a.Unmap().WithZone("")
+	if !a.Is6() {
+		return a
+	}
+	b := a.As16()
+	compatible := a.Compare(netip.MustParseAddr("::1:0")) >= 0 && netip.MustParsePrefix("::/96").Contains(a)
+	if compatible || netip.MustParsePrefix("64:ff9b::/96").Contains(a) {
+		return netip.AddrFrom4([4]byte(b[12:]))
+	}
+	if netip.MustParsePrefix("2002::/16").Contains(a) { // 6to4, RFC 3056
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return a
+}
+
+// The stack's words for addresses.
+
+func addrOf(a tcpip.Address) netip.Addr {
+	n, _ := netip.AddrFromSlice(a.AsSlice())
+	return n
+}
+
+func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+
+func fullAddress(a netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{NIC: nicID, Addr: addressOf(a.Addr()), Port: a.Port()}
+}
+
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return header.IPv4ProtocolNumber
+	}
+	return header.IPv6ProtocolNumber
+}

@@ -1,0 +1,196 @@
+package usernet
+
+import (
+	"encoding/binary"
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// MTU is that of the device in the container, in bytes: the largest whose Ethernet frame still fits the 64 KiB that the stack
+// keeps in one piece. The fewer packets, the faster.
+const MTU = 65520
+
+// vnetSize is the size of struct virtio_net_hdr, which goes before each frame (linux/virtio_net.h).
+const vnetSize = 10
+
+// link carries frames between the stack and the device's file: a tap device with IFF_VNET_HDR, or a packet socket with
+// PACKET_VNET_HDR, which read and write alike. Thanks to that header neither side computes checksums of TCP in software. It
+// is an endpoint of its own because gVisor's fdbased has that for sockets only, and most often it is a tap device.
+type link struct {
+	file *os.File
+	raw  syscall.RawConn
+	mac  tcpip.LinkAddress
+
+	mu         sync.RWMutex
+	dispatcher stack.NetworkDispatcher
+	done       chan struct{} // closed when the device has gone
+}
+
+// newLink takes the device's file over.
+func newLink(file *os.File, mac tcpip.LinkAddress) (*link, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &link{file: file, raw: raw, mac: mac, done: make(chan struct{})}, nil
+}
+
+// The methods of stack.LinkEndpoint and stack.GSOEndpoint.
+
+func (l *link) MTU() uint32                             { return MTU }
+func (l *link) SetMTU(uint32)                           {}
+func (l *link) MaxHeaderLength() uint16                 { return header.EthernetMinimumSize }
+func (l *link) LinkAddress() tcpip.LinkAddress          { return l.mac }
+func (l *link) SetLinkAddress(tcpip.LinkAddress)        {}
+func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+func (l *link) SetOnCloseAction(func())                 {}
+func (l *link) Close()                                  { l.file.Close() }
+func (l *link) Wait()                                   {}
+func (l *link) GSOMaxSize() uint32                      { return 65535 - 120 } // less the longest headers: a frame's length has 16 bits
+func (l *link) SupportedGSO() stack.SupportedGSO        { return stack.HostGSOSupported }
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityResolutionRequired | stack.CapabilityRXChecksumOffload
+}
+
+func (l *link) IsAttached() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.dispatcher != nil
+}
+
+// Attach begins to read; with nil, what is read from now on is dropped.
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	begin := l.dispatcher == nil && d != nil
+	if l.dispatcher = d; begin {
+		go l.read()
+	}
+}
+
+func (l *link) AddHeader(pkt *stack.PacketBuffer) {
+	header.Ethernet(pkt.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
+		SrcAddr: pkt.EgressRoute.LocalLinkAddress, DstAddr: pkt.EgressRoute.RemoteLinkAddress, Type: pkt.NetworkProtocolNumber,
+	})
+}
+
+func (l *link) ParseHeader(pkt *stack.PacketBuffer) bool {
+	h, ok := pkt.LinkHeader().Consume(header.EthernetMinimumSize)
+	if ok {
+		pkt.NetworkProtocolNumber = header.Ethernet(h).Type()
+	}
+	return ok
+}
+
+// smallFrame is the size in bytes up to which a frame is copied, so that the buffer for a large one can be used again.
+const smallFrame = 2048
+
+// read takes frames in until the device goes.
+func (l *link) read() {
+	defer close(l.done)
+	var vnet [vnetSize]byte
+	view := buffer.NewViewSize(buffer.MaxChunkSize)
+	for {
+		n, err := l.readFrame(vnet[:], view.AsSlice())
+		if err == unix.EINTR || err == unix.ENETDOWN { // a packet socket tells that its device was set down
+			continue
+		}
+		if err != nil || n < 0 {
+			return
+		}
+		if n < header.EthernetMinimumSize {
+			continue
+		}
+		var frame *buffer.View
+		if n <= smallFrame {
+			frame = buffer.NewViewWithData(view.AsSlice()[:n])
+		} else {
+			frame, view = view, buffer.NewViewSize(buffer.MaxChunkSize)
+			frame.CapLength(n)
+		}
+		l.deliver(frame)
+	}
+}
+
+func (l *link) deliver(frame *buffer.View) {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(frame)})
+	defer pkt.DecRef()
+	if !l.ParseHeader(pkt) {
+		return
+	}
+	l.mu.RLock()
+	d := l.dispatcher
+	l.mu.RUnlock()
+	if d != nil {
+		d.DeliverNetworkPacket(pkt.NetworkProtocolNumber, pkt)
+	}
+}
+
+// readFrame gives the size of a frame, or -1 at the end.
+func (l *link) readFrame(vnet, frame []byte) (n int, err error) {
+	outer := l.raw.Read(func(fd uintptr) bool {
+		n, err = unix.Readv(int(fd), [][]byte{vnet, frame})
+		return err != unix.EAGAIN
+	})
+	if outer != nil {
+		return -1, outer
+	}
+	return n - vnetSize, err
+}
+
+// WritePackets gives the device frames. One that it does not take is lost, as on a cable; TCP sends it again.
+func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
+	list := pkts.AsSlice()
+	for _, pkt := range list {
+		var vnet [vnetSize]byte
+		offload(vnet[:], pkt)
+		pieces := make([][]byte, 1, 8)
+		pieces[0] = vnet[:]
+		pieces = append(pieces, pkt.AsSlices()...)
+		l.writeFrame(pieces)
+	}
+	return len(list), nil
+}
+
+func (l *link) writeFrame(pieces [][]byte) {
+	_ = l.raw.Write(func(fd uintptr) bool {
+		_, err := unix.Writev(int(fd), pieces)
+		return err != unix.EAGAIN
+	})
+}
+
+// Of struct virtio_net_hdr.
+const (
+	vnetNeedsCsum = 1
+	vnetTCPv4     = 1
+	vnetTCPv6     = 4
+)
+
+// offload fills in a packet's struct virtio_net_hdr: where the kernel is to put the checksum if it ever needs one, and how
+// long the segments would be.
+func offload(vnet []byte, pkt *stack.PacketBuffer) {
+	gso := &pkt.GSOOptions
+	if gso.Type == stack.GSONone {
+		return
+	}
+	binary.NativeEndian.PutUint16(vnet[2:], uint16(pkt.HeaderSize()))
+	if gso.NeedsCsum {
+		vnet[0] = vnetNeedsCsum
+		binary.NativeEndian.PutUint16(vnet[6:], header.EthernetMinimumSize+gso.L3HdrLen)
+		binary.NativeEndian.PutUint16(vnet[8:], gso.CsumOffset)
+	}
+	if pkt.Data().Size() > int(gso.MSS) {
+		vnet[1] = vnetTCPv4
+		if gso.Type == stack.GSOTCPv6 {
+			vnet[1] = vnetTCPv6
+		}
+		binary.NativeEndian.PutUint16(vnet[4:], gso.MSS)
+	}
+}
