@@ -1,24 +1,29 @@
 package run
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"net"
+	"net/netip"
 	"path"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hullrun/hull/network"
 )
 
 // minMemory is the least memory a container can be limited to, Docker's 6 MiB: less and its first process does not come up.
 const minMemory = 6 << 20
 
 // Complete looks for wishes that are impossible on any host or contradict one another, and fills in what follows from the
-// others: total memory with swap (twice the memory), the CPU quota. It touches nothing but c and may be called again.
+// others: what makes a sandbox, total memory with swap (twice the memory), the CPU quota. It touches nothing but c and may be called again.
 func (c *Config) Complete() error {
 	for _, check := range []func() error{
-		c.checkNames, c.Process.check, c.Lifetime.check, c.Files.check, c.Network.check, c.Limits.complete, c.Isolation.check, c.checkShared,
+		c.applySandbox, c.checkNames, c.Process.check, c.Lifetime.check, c.Files.check, c.Network.check, c.Limits.complete, c.Isolation.check, c.Health.check, c.checkShared,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -48,7 +53,11 @@ func (c *Config) checkNames() error {
 	if c.Name == "" {
 		return nil
 	}
-	return CheckName(c.Name)
+	if err := CheckName(c.Name); err != nil {
+		return err
+	}
+	c.Name = strings.TrimPrefix(c.Name, "/")
+	return nil
 }
 
 func (l *LifetimeConfig) check() error {
@@ -60,11 +69,23 @@ func (l *LifetimeConfig) check() error {
 	if l.StopTimeout != nil && *l.StopTimeout < -1 {
 		return fmt.Errorf("stop-timeout %d: want seconds, or -1 for ever", *l.StopTimeout)
 	}
-	if l.Timeout < 0 {
-		return fmt.Errorf("timeout %s: want seconds", l.Timeout)
+	if l.TimeoutGrace < 0 || l.TimeoutGrace > 0 && l.Timeout == 0 {
+		return fmt.Errorf("timeout %s,%s: a grace needs a time that it follows, and is not negative", l.Timeout, l.TimeoutGrace)
 	}
 	if l.Remove && l.Restart.Name != "" {
 		return fmt.Errorf("restart %q: conflicting options: cannot specify both --restart and --rm", l.Restart.Name)
+	}
+	return nil
+}
+
+func (h *HealthConfig) check() error {
+	switch h.OnFailure {
+	case "", "none", "kill", "restart", "stop":
+	default:
+		return fmt.Errorf("health-on-failure %q: want none, kill, restart or stop", h.OnFailure)
+	}
+	if h.Retries < 0 {
+		return fmt.Errorf("health-retries %d: cannot be negative", h.Retries)
 	}
 	return nil
 }
@@ -90,14 +111,18 @@ func (p *ProcessConfig) check() error {
 func (f *FilesConfig) check() error {
 	seen := map[string]bool{}
 	for _, m := range f.Mounts {
-		// Without them the host's files would be written to, or keep their owner: not what was asked for.
-		if m.Overlay || m.Chown {
-			return fmt.Errorf("mount %q: options O and U are not known yet", m.Target)
-		}
 		if seen[m.Target] {
 			return fmt.Errorf("mount %q: Duplicate mount point: %s", m.Target, m.Target)
 		}
 		seen[m.Target] = true
+		if err := checkProcMount(m); err != nil {
+			return err
+		}
+	}
+	for _, spec := range f.VolumesFrom {
+		if _, _, err := ParseVolumesFrom(spec); err != nil {
+			return fmt.Errorf("volumes-from %q: %w", spec, err)
+		}
 	}
 	if f.ShmSize < 0 {
 		return fmt.Errorf("shm-size %d: SHM size can not be less than 0", f.ShmSize)
@@ -105,14 +130,90 @@ func (f *FilesConfig) check() error {
 	return nil
 }
 
+// checkProcMount refuses mounts over the kernel's own files, as runc does (checkProcMount in libcontainer): what tells of the
+// machine may be covered, as lxcfs does, and all of /proc by the host's, but nothing that programs rely on for their safety.
+func checkProcMount(m MountSpec) error {
+	switch m.Target {
+	case "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
+		"/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled":
+		return nil
+	case "/proc":
+		if m.Type == MountBind && m.Source == "/proc" {
+			return nil
+		}
+	default:
+		if !strings.HasPrefix(m.Target, "/proc/") {
+			return nil
+		}
+	}
+	return fmt.Errorf("mount %q: cannot be mounted because it is inside /proc", m.Target)
+}
+
 func (n *NetworkConfig) check() error {
-	if n.Mode != "" && n.Mode != "none" && n.Mode != NamespaceHost {
-		return fmt.Errorf("network %q: want none or host, the networks there are so far", n.Mode)
+	if err := n.checkModes(); err != nil {
+		return err
 	}
 	// The kernel's limit for both (__NEW_UTS_LEN).
 	for _, name := range []string{n.Hostname, n.Domainname} {
 		if len(name) > 64 || hasBlank(name) {
 			return fmt.Errorf("hostname %q: want at most 64 characters and no blank", name)
+		}
+	}
+	return nil
+}
+
+// checkModes refuses wishes for a network that the container does not get, in Docker's words.
+func (n *NetworkConfig) checkModes() error {
+	if n.named() && !n.watched() && len(n.Networks) == 0 {
+		n.Networks = []NetworkWish{{Name: n.Mode}}
+	}
+	for _, spec := range n.Publish {
+		if _, err := network.ParsePort(spec); err != nil {
+			return err
+		}
+	}
+	if n.named() {
+		return n.checkWishes()
+	}
+	conflict := func(what string) error {
+		return fmt.Errorf("network %q: conflicting options: %s and the network mode", cmp.Or(n.Mode, network.None), what)
+	}
+	switch {
+	case len(n.Networks) > 0:
+		return fmt.Errorf("network %q: conflicting options: cannot attach both user-defined and non-user-defined network-modes", n.Networks[0].Name)
+	case n.joins() && n.Mode == modeContainer:
+		return fmt.Errorf("network %q: invalid container format container:<name|id>", n.Mode)
+	case !n.joins():
+		return nil
+	case n.Hostname+n.Domainname != "":
+		return conflict("hostname")
+	case len(n.AddHost) > 0:
+		return conflict("custom host-to-IP mapping")
+	case len(n.DNS)+len(n.DNSSearch)+len(n.DNSOptions) > 0:
+		return conflict("dns")
+	case len(n.Publish) > 0 || n.PublishAll:
+		return conflict("port publishing")
+	case len(n.Expose) > 0:
+		return conflict("port exposing")
+	}
+	return nil
+}
+
+// checkWishes looks at the addresses that are asked for.
+func (n *NetworkConfig) checkWishes() error {
+	seen := map[string]bool{}
+	for _, w := range n.Networks {
+		if seen[w.Name] {
+			return fmt.Errorf("network %q is specified multiple times", w.Name)
+		}
+		seen[w.Name] = true
+		for _, ip := range []string{w.IP, w.IP6} {
+			if _, err := netip.ParseAddr(ip); ip != "" && err != nil {
+				return fmt.Errorf("invalid IP address: %q", ip)
+			}
+		}
+		if _, err := net.ParseMAC(w.MAC); w.MAC != "" && err != nil {
+			return fmt.Errorf("%s is not a valid mac address", w.MAC)
 		}
 	}
 	return nil

@@ -29,6 +29,8 @@ type Config struct {
 	Limits    LimitsConfig
 	Isolation IsolationConfig
 	Lifetime  LifetimeConfig
+	Log       LogConfig
+	Health    HealthConfig
 }
 
 // PullPolicy says when an image is fetched although it may be here.
@@ -57,9 +59,11 @@ type ProcessConfig struct {
 	// Umask in octal, or "" for 0022.
 	Umask       string
 	Interactive bool // keep stdin open and connected
+	KeepStdin   bool // even when whoever has attached to it is at its end
 	TTY         bool
 	Init        bool // a tiny pid 1 that reaps and forwards
-	// Attach lists the streams to connect: stdin, stdout, stderr. Nil means stdout and stderr, and stdin if Interactive.
+	// Attach lists the streams to connect: stdin, stdout, stderr; none for one that starts detached. Nil means stdout and
+	// stderr, and stdin if Interactive.
 	Attach []string
 }
 
@@ -67,15 +71,24 @@ type ProcessConfig struct {
 type FilesConfig struct {
 	Mounts   []MountSpec
 	ReadOnly bool
+	// OwnWorkdir lets the working directory be written although the root is read-only, and without a change to what it shows
+	// of the host: a bind or volume in which it lies gets a layer as with MountSpec.Overlay.
+	OwnWorkdir bool
 	// ShmSize is the size of /dev/shm in bytes; 0 means 64 MiB.
 	ShmSize int64
 	Devices []Device
+	// DeviceRules allow devices beside the usual and the given ones, as ParseDeviceRule reads them: the container may then make
+	// nodes for them, and open those.
+	DeviceRules []string
+	// VolumesFrom takes over all mounts of other containers: "CONTAINER[:ro|rw]".
+	VolumesFrom []string
 }
 
 // NetworkConfig is about names and addresses.
 type NetworkConfig struct {
-	// Mode is "", "none" or "host".
+	// Mode is "", "none", "host", "allow", "log", "container:NAME|ID" or the name of a network, which is the first of Networks then.
 	Mode       string
+	Networks   []NetworkWish `json:",omitempty"`
 	Hostname   string
 	Domainname string
 	AddHost    []HostEntry
@@ -85,6 +98,12 @@ type NetworkConfig struct {
 	NoHosts    bool // leave the image's /etc/hosts alone
 	// Expose adds to the image's exposed ports, each "PORT/PROTOCOL". It opens nothing.
 	Expose []string
+	// Publish leads ports of the host to the container's, each as network.ParsePort reads it; PublishAll those that are
+	// exposed, from any that are free.
+	Publish    []string `json:",omitempty"`
+	PublishAll bool     `json:",omitempty"`
+	// Allow is what may be reached in mode "allow", as usernet.ParseAllow reads it.
+	Allow string `json:",omitempty"`
 }
 
 // LimitsConfig is about what the container may use up.
@@ -113,6 +132,11 @@ type IsolationConfig struct {
 	PID, IPC, UTS, Cgroupns string
 	// Userns is as ParseUserns gives it.
 	Userns string
+	// Sandbox is for programs that nobody trusts: Complete turns it into other settings, of which SandboxExcept names those
+	// (by their flags, such as "memory") that are to stay as they are although they have no value.
+	Sandbox       bool
+	SandboxExcept []string
+	Landlock      LandlockConfig
 }
 
 // LifetimeConfig is about the end.
@@ -121,13 +145,49 @@ type LifetimeConfig struct {
 	// StopSignal is a name or number, "" for the image's or SIGTERM. StopTimeout in seconds, nil for 10, negative for ever.
 	StopSignal  string
 	StopTimeout *int
-	// Timeout is the longest the program may run, 0 for ever.
-	Timeout time.Duration
+	// Timeout is the longest the program may run at a time, 0 for ever (with Isolation.Sandbox: for the sandbox's default)
+	// and negative for ever in any case. Its end then counts as 124, timeout(1)'s status, whatever the program itself says,
+	// and no restart policy starts it again. TimeoutGrace is how long it has between its stop signal and SIGKILL; 0 for none
+	// at all: SIGKILL at once.
+	Timeout, TimeoutGrace time.Duration
 	// NoSigProxy keeps signals to hull from the program.
 	NoSigProxy bool
 	// CIDFile is a path that the id is written to; it must not exist. PIDFile gets the program's pid on the host.
 	CIDFile, PIDFile string
-	// DetachKeys and Restart are kept for detached containers.
+	// DetachKeys leave a container running behind, "" for ctrl-p,ctrl-q; Restart says when one that ended starts again.
 	DetachKeys string
 	Restart    RestartPolicy
+}
+
+// The drivers of LogConfig.
+const (
+	LogJSONFile = "json-file"
+	LogLocal    = "local"
+	LogJournald = "journald"
+	LogNone     = "none"
+)
+
+// LogConfig says where the output of a detached container goes. What a container in the foreground writes goes to its
+// caller alone.
+type LogConfig struct {
+	// Driver is "" or "json-file" (Docker's format), "local" (the same, within bounds), "none", or "journald".
+	Driver string
+	// MaxSize in bytes is when a new file is begun, 0 for never; MaxFiles how many are kept, 0 for 1.
+	MaxSize  int64
+	MaxFiles int
+	// Options are --log-opt as they were given.
+	Options map[string]string
+}
+
+// HealthConfig is how to find out whether a container is well: --health-*, over the image's HEALTHCHECK.
+type HealthConfig struct {
+	// Test is the probe in the image format's words: {"CMD", ARG...}, {"CMD-SHELL", COMMAND}, {"NONE"}; nil for the image's.
+	Test []string
+	// Interval passes between the end of a probe and the next, StartInterval during the StartPeriod, in which failures
+	// do not count. Timeout ends a probe. 0 stands for the image's, or 30 s, 5 s, 0 s and 30 s.
+	Interval, Timeout, StartPeriod, StartInterval time.Duration
+	// Retries failures in a row make it unhealthy; 0 for the image's, or 3.
+	Retries int
+	// OnFailure is "", "none", "kill", "restart" or "stop": what an unhealthy container gets (podman's).
+	OnFailure string
 }

@@ -2,9 +2,11 @@ package run
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -15,27 +17,36 @@ func (c *Container) Document() *Document {
 	if img, err := c.host.Images.Lookup(c.ImageID); err == nil {
 		config = img.Config
 	}
-	return Describe(&c.State, config)
+	d := Describe(&c.State, config)
+	d.State.Health = c.Health()
+	d.NetworkSettings.Report = c.NetworkReport()
+	if c.Detached && d.HostConfig.LogConfig.Type == LogJSONFile {
+		d.LogPath = c.logPath()
+	}
+	for i := range d.Mounts {
+		if m := &d.Mounts[i]; m.Type == MountVolume {
+			m.Source = c.host.volumeData(m.Name)
+		}
+	}
+	return d
 }
 
 // Describe puts what is known of a container into the form of docker inspect. It reads nothing: image is the configuration
-// the container was made from, or nil if that is gone. The paths of hosts and the like are empty: they lie in memory.
+// the container was made from, or nil if that is gone. The paths of hosts and the like are empty: they lie in memory; those
+// of volumes, too, for where they lie is not the container's to say.
 func Describe(s *State, image *v1.ConfigFile) *Document {
 	var from v1.Config
 	if image != nil {
 		from = image.Config
 	}
 	d := &Document{
-		ID: s.ID, Name: "/" + s.Name, Created: s.Created.UTC(), Image: s.ImageID,
-		State:  describeState(s),
+		ID: s.ID, Name: "/" + s.Name, Created: docTime(s.Created), Image: s.ImageID,
+		State: describeState(s), RestartCount: s.RestartCount,
 		Driver: "overlay2", Platform: "linux",
 		HostConfig: describeHost(&s.Config), GraphDriver: DocGraphDriver{Name: "overlay2", Data: map[string]string{}},
-		Mounts: describeMounts(s.Config.Files.Mounts), Config: describeConfig(s, &from),
-		NetworkSettings: DocNetworkSettings{
-			Ports:    map[string][]DocPort{},
-			Networks: map[string]DocNetwork{cmp.Or(s.Config.Network.Mode, "none"): {}},
-		},
-		Args: []string{},
+		Mounts: describeMounts(s), Config: describeConfig(s, &from),
+		NetworkSettings: describeNetwork(s, mergePorts(from.ExposedPorts, s.Config.Network.Expose)),
+		Args:            []string{},
 	}
 	if len(s.Args) > 0 {
 		d.Path, d.Args = s.Args[0], s.Args[1:]
@@ -45,18 +56,21 @@ func Describe(s *State, image *v1.ConfigFile) *Document {
 
 func describeState(s *State) DocState {
 	return DocState{
-		Status: s.Status, Running: s.Status == Running, OOMKilled: s.OOMKilled, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
-		StartedAt: s.Started.UTC(), FinishedAt: s.Finished.UTC(),
+		Status: s.Status, Running: s.Status.Alive(), Paused: s.Status == Paused, Restarting: s.Status == Restarting,
+		Dead: s.Status == Dead, OOMKilled: s.OOMKilled, TimedOut: s.TimedOut, Used: s.Used, Pid: s.Pid, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: docTime(s.Started), FinishedAt: docTime(s.Finished),
 	}
 }
+
+func docTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func describeConfig(s *State, from *v1.Config) DocConfig {
 	c := &s.Config
 	d := DocConfig{
 		Hostname: cmp.Or(c.Network.Hostname, ShortID(s.ID)), Domainname: c.Network.Domainname,
-		User: cmp.Or(c.Process.User, from.User), Tty: c.Process.TTY, OpenStdin: c.Process.Interactive, StdinOnce: c.Process.Interactive,
+		User: cmp.Or(c.Process.User, from.User), Tty: c.Process.TTY, OpenStdin: c.Process.Interactive, StdinOnce: c.Process.Interactive && !c.Process.KeepStdin,
 		AttachStdin: c.attached("stdin"), AttachStdout: c.attached("stdout"), AttachStderr: c.attached("stderr"),
-		Env: MergeEnv(from.Env, c.Process.Env...), Cmd: from.Cmd, Image: c.Image, Volumes: from.Volumes,
+		Env: MergeEnv(from.Env, c.Process.Env...), Cmd: from.Cmd, Image: c.Image, Volumes: anonymousTargets(from.Volumes, c.Files.Mounts),
 		WorkingDir: cmp.Or(c.Process.Workdir, from.WorkingDir), Entrypoint: from.Entrypoint, OnBuild: from.OnBuild,
 		Labels: mergeLabels(from.Labels, c.Labels), StopSignal: cmp.Or(c.Lifetime.StopSignal, from.StopSignal),
 		StopTimeout: c.Lifetime.StopTimeout, Shell: from.Shell, ExposedPorts: mergePorts(from.ExposedPorts, c.Network.Expose),
@@ -73,7 +87,7 @@ func describeConfig(s *State, from *v1.Config) DocConfig {
 // attached tells whether a stream of the caller is connected: those named, or by default the two outputs, and the input
 // where it was asked for.
 func (c *Config) attached(stream string) bool {
-	if len(c.Process.Attach) > 0 {
+	if c.Process.Attach != nil {
 		return slices.Contains(c.Process.Attach, stream)
 	}
 	return stream != "stdin" || c.Process.Interactive
@@ -103,9 +117,10 @@ func mergePorts(base map[string]struct{}, more []string) map[string]struct{} {
 
 func describeHost(c *Config) DocHostConfig {
 	d := DocHostConfig{
-		Binds: binds(c.Files.Mounts), ContainerIDFile: c.Lifetime.CIDFile, Tmpfs: tmpfs(c.Files.Mounts),
-		LogConfig:   DocLogConfig{Type: "none", Config: map[string]string{}},
-		NetworkMode: cmp.Or(c.Network.Mode, "none"), PortBindings: map[string][]DocPort{},
+		Binds: binds(c.Files.Mounts), Mounts: longMounts(c.Files.Mounts), Tmpfs: tmpfs(c.Files.Mounts),
+		VolumesFrom: c.Files.VolumesFrom, ContainerIDFile: c.Lifetime.CIDFile,
+		LogConfig:   describeLog(&c.Log),
+		NetworkMode: cmp.Or(c.Network.Mode, "none"), PortBindings: portBindings(&c.Network), PublishAllPorts: c.Network.PublishAll,
 		RestartPolicy: DocRestartPolicy{cmp.Or(c.Lifetime.Restart.Name, "no"), c.Lifetime.Restart.MaxRetries},
 		AutoRemove:    c.Lifetime.Remove, Annotations: c.Annotations,
 		CapAdd: c.Isolation.CapAdd, CapDrop: c.Isolation.CapDrop, CgroupnsMode: cmp.Or(c.Isolation.Cgroupns, "private"),
@@ -114,6 +129,7 @@ func describeHost(c *Config) DocHostConfig {
 		IpcMode: cmp.Or(c.Isolation.IPC, "private"), PidMode: c.Isolation.PID, UTSMode: c.Isolation.UTS, UsernsMode: c.Isolation.Userns,
 		Privileged: c.Isolation.Privileged, ReadonlyRootfs: c.Files.ReadOnly, SecurityOpt: c.Isolation.Security.list(),
 		ShmSize: cmp.Or(c.Files.ShmSize, 64<<20), Sysctls: c.Limits.Sysctls, Runtime: "hull", Devices: devices(c.Files.Devices),
+		DeviceCgroupRules: c.Files.DeviceRules,
 	}
 	if !c.Isolation.Privileged && !c.Isolation.Security.UnmaskPaths {
 		d.MaskedPaths, d.ReadonlyPaths = maskedPaths(), readonlyPaths()
@@ -122,6 +138,14 @@ func describeHost(c *Config) DocHostConfig {
 		d.Init = &c.Process.Init
 	}
 	describeLimits(&d, &c.Limits)
+	return d
+}
+
+func describeLog(l *LogConfig) DocLogConfig {
+	d := DocLogConfig{Type: cmp.Or(l.Driver, LogJSONFile), Config: l.Options}
+	if d.Config == nil {
+		d.Config = map[string]string{}
+	}
 	return d
 }
 
@@ -223,14 +247,17 @@ func (m *MountSpec) mode() string {
 	return strings.Join(append(words, m.Options...), ",")
 }
 
-// binds are mounts as -v takes them.
+// binds are the mounts of -v, but for those without a source.
 func binds(mounts []MountSpec) (out []string) {
 	for _, m := range mounts {
-		if m.Type == MountTmpfs || m.Source == "" {
+		if m.Long || m.Type == MountTmpfs || m.Source == "" {
 			continue
 		}
-		bind := m.Source + ":" + m.Target
-		if mode := m.mode(); mode != "" {
+		bind, mode := m.Source+":"+m.Target, m.mode()
+		if m.NoCopy {
+			mode = strings.TrimPrefix(mode+",nocopy", ",")
+		}
+		if mode != "" {
 			bind += ":" + mode
 		}
 		out = append(out, bind)
@@ -238,25 +265,56 @@ func binds(mounts []MountSpec) (out []string) {
 	return out
 }
 
+// longMounts are the mounts of --mount.
+func longMounts(mounts []MountSpec) (out []DocLongMount) {
+	for _, m := range mounts {
+		if m.Long {
+			out = append(out, DocLongMount{m.Type, m.Source, m.Target, m.ReadOnly})
+		}
+	}
+	return out
+}
+
+// tmpfs are the mounts of --tmpfs.
 func tmpfs(mounts []MountSpec) map[string]string {
 	var out map[string]string
 	for _, m := range mounts {
-		if m.Type == MountTmpfs {
+		if m.Type == MountTmpfs && !m.Long {
 			out = put(out, m.Target, m.mode())
 		}
 	}
 	return out
 }
 
-func describeMounts(mounts []MountSpec) []DocMount {
-	out := []DocMount{}
+// anonymousTargets are the image's volumes and those of -v without a source.
+func anonymousTargets(image map[string]struct{}, mounts []MountSpec) map[string]struct{} {
+	out := maps.Clone(image)
 	for _, m := range mounts {
+		if m.Type == MountVolume && m.Source == "" && !m.Long {
+			if out == nil {
+				out = map[string]struct{}{}
+			}
+			out[m.Target] = struct{}{}
+		}
+	}
+	return out
+}
+
+// describeMounts leaves out what --tmpfs mounts, as Docker does.
+func describeMounts(s *State) []DocMount {
+	out := []DocMount{}
+	for _, m := range s.Mounts {
 		d := DocMount{Type: m.Type, Source: m.Source, Destination: m.Target, Mode: m.mode(), RW: !m.ReadOnly}
-		switch m.Type {
-		case MountBind:
+		switch {
+		case m.Type == MountTmpfs && !m.Long:
+			continue
+		case m.Type == MountBind:
 			d.Propagation = cmp.Or(m.Propagation, "rprivate")
-		case MountVolume:
-			d.Name, d.Source, d.Driver = m.Source, "", cmp.Or(m.Driver, "local")
+		case m.Type == MountVolume:
+			d.Name, d.Source, d.Driver = m.Source, "", volumeDriver
+			if d.Mode == "" && !slices.Contains(s.Volumes, m.Source) {
+				d.Mode = "z" // Docker's word for a named volume that was given none
+			}
 		}
 		out = append(out, d)
 	}

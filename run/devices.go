@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,7 +16,7 @@ import (
 func (s *start) findDevices() error {
 	list := s.Config.Files.Devices
 	if s.Config.Isolation.Privileged && !s.world.Identity.UserNS {
-		if slices.ContainsFunc(s.Config.Files.Mounts, func(m MountSpec) bool { return m.Target == "/dev" }) {
+		if slices.ContainsFunc(s.Mounts, func(m MountSpec) bool { return m.Target == "/dev" }) {
 			return nil // the user's own
 		}
 		return s.allDevices()
@@ -57,19 +58,27 @@ func (s *start) allDevices() error {
 }
 
 // deviceRules are for the cgroup of a container that could get around nodev: root's, if it may mount file systems, has a
-// tmpfs without it or the host's /dev, or was given a device for less than everything, which only a cgroup can tell apart. They are Docker's: nodes may be made, but
-// only the harmless ones and the given ones open. Elsewhere no rule is needed, and none costs anything.
+// tmpfs without it or the host's /dev, or was given a device for less than everything, which only a cgroup can tell apart; and
+// of one with rules of its own. They are Docker's: nodes may be made, but only the harmless ones and the given ones open.
+// Elsewhere no rule is needed, and none costs anything.
 func (s *start) deviceRules() (rules []specs.LinuxDeviceCgroup, err error) {
 	c := &s.Config
+	if len(c.Files.DeviceRules) > 0 && s.world.Identity.UserNS {
+		const why = "--device-cgroup-rule: in a user namespace nobody makes device nodes"
+		if c.Limits.Require {
+			return nil, errors.New(why + " (--require-limits)")
+		}
+		s.host.warn("%s: ignored", why)
+	}
 	if s.world.Identity.UserNS || c.Isolation.Privileged {
 		return nil, nil
 	}
 	partly := slices.ContainsFunc(c.Files.Devices, func(d Device) bool { return len(d.Permissions) < 3 })
-	open := slices.ContainsFunc(c.Files.Mounts, func(m MountSpec) bool {
+	open := slices.ContainsFunc(s.Mounts, func(m MountSpec) bool {
 		return m.Type == MountTmpfs && slices.Contains(m.Options, "dev") ||
 			m.Type == MountBind && underDev(m.Source) && !harmlessDevice(m.Source)
 	})
-	if !partly && !open && !slices.Contains(Capabilities(c.Isolation.CapAdd, c.Isolation.CapDrop), "CAP_SYS_ADMIN") {
+	if len(c.Files.DeviceRules) == 0 && !partly && !open && !slices.Contains(Capabilities(c.Isolation.CapAdd, c.Isolation.CapDrop), "CAP_SYS_ADMIN") {
 		return nil, nil
 	}
 	rule := func(allow bool, kind string, major, minor int64, access string) {
@@ -96,6 +105,13 @@ func (s *start) deviceRules() (rules []specs.LinuxDeviceCgroup, err error) {
 		for _, n := range nodes {
 			rule(true, n.Type, n.Major, n.Minor, d.Permissions)
 		}
+	}
+	for _, text := range c.Files.DeviceRules {
+		r, err := ParseDeviceRule(text)
+		if err != nil {
+			return nil, err
+		}
+		rules = append(rules, r)
 	}
 	return rules, nil
 }

@@ -1,12 +1,13 @@
 package run
 
-import "time"
+import "github.com/hullrun/hull/network/usernet"
 
 // Document is a container as inspect shows it: Docker's keys in Docker's order, so that scripts and templates written for
-// docker inspect find what they look for. Fields that hull has nothing for yet keep Docker's empty value.
+// docker inspect find what they look for. Fields that hull has nothing for yet keep Docker's empty value. Times are text, as
+// Docker's: a template may cut them, and prints them as JSON does.
 type Document struct {
 	ID              string `json:"Id"`
-	Created         time.Time
+	Created         string
 	Path            string
 	Args            []string
 	State           DocState
@@ -25,29 +26,35 @@ type Document struct {
 	ExecIDs         []string
 	HostConfig      DocHostConfig
 	GraphDriver     DocGraphDriver
+	SizeRw          *int64 `json:",omitempty"` // bytes that were written, only where that was asked for
+	SizeRootFs      *int64 `json:",omitempty"` // with the image's
 	Mounts          []DocMount
 	Config          DocConfig
 	NetworkSettings DocNetworkSettings
 }
 
-// DocState is where the container is in its life. A time that has not come is the zero time.
+// DocState is where the container is in its life. A time that has not come is 0001-01-01T00:00:00Z.
 type DocState struct {
 	Status     Status
 	Running    bool
 	Paused     bool
 	Restarting bool
 	OOMKilled  bool
+	TimedOut   bool  `json:",omitempty"` // hull's own: --timeout has ended it
+	Used       *Used `json:",omitempty"` // hull's own: what a sandbox took
 	Dead       bool
 	Pid        int
 	ExitCode   int
 	Error      string
-	StartedAt  time.Time
-	FinishedAt time.Time
+	StartedAt  string
+	FinishedAt string
+	Health     *Health `json:",omitempty"`
 }
 
 // DocHostConfig is what was asked of the host. Sizes are bytes, times of processors microseconds.
 type DocHostConfig struct {
 	Binds                []string
+	Mounts               []DocLongMount `json:",omitempty"`
 	ContainerIDFile      string
 	LogConfig            DocLogConfig
 	NetworkMode          string
@@ -112,7 +119,7 @@ type DocHostConfig struct {
 	Init                 *bool `json:",omitempty"`
 }
 
-// DocLogConfig says where output goes. In the foreground it goes to the caller alone.
+// DocLogConfig says where the output of a detached container goes.
 type DocLogConfig struct {
 	Type   string
 	Config map[string]string
@@ -174,6 +181,14 @@ type DocMount struct {
 	Propagation string
 }
 
+// DocLongMount is what --mount asked for.
+type DocLongMount struct {
+	Type     string
+	Source   string `json:",omitempty"`
+	Target   string
+	ReadOnly bool `json:",omitempty"`
+}
+
 // DocConfig is what the container was made from: the image's configuration with the user's wishes over it.
 type DocConfig struct {
 	Hostname     string
@@ -199,24 +214,46 @@ type DocConfig struct {
 	Shell        []string `json:",omitempty"`
 }
 
-// DocNetworkSettings is how the container is reached: not at all, so far, but through the host's network.
+// DocNetworkSettings is how the container is reached.
 type DocNetworkSettings struct {
-	Bridge     string
-	SandboxID  string
-	SandboxKey string
-	Ports      map[string][]DocPort
-	Gateway    string
-	IPAddress  string
-	MacAddress string
-	Networks   map[string]DocNetwork
+	Bridge              string
+	SandboxID           string
+	SandboxKey          string
+	Ports               map[string][]DocPort
+	EndpointID          string
+	Gateway             string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	MacAddress          string
+	Networks            map[string]DocNetwork
+	// Report is hull's own: what a network with an allow-list has refused, or --network log seen.
+	Report *usernet.Report `json:",omitempty"`
 }
 
 // DocNetwork is the container's end of one network.
 type DocNetwork struct {
-	Aliases    []string
-	NetworkID  string
-	EndpointID string
-	Gateway    string
-	IPAddress  string
-	MacAddress string
+	IPAMConfig          *DocIPAM
+	Links               []string
+	Aliases             []string
+	MacAddress          string
+	DriverOpts          map[string]string
+	GwPriority          int
+	NetworkID           string
+	EndpointID          string
+	Gateway             string
+	IPAddress           string
+	IPPrefixLen         int
+	IPv6Gateway         string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	DNSNames            []string
+}
+
+// DocIPAM are the addresses that were asked for.
+type DocIPAM struct {
+	IPv4Address string `json:",omitempty"`
+	IPv6Address string `json:",omitempty"`
 }

@@ -2,6 +2,7 @@ package run
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,15 +48,16 @@ func TestDocumentKeys(t *testing.T) {
 	if got := keys(t, DocState{}); got != state {
 		t.Errorf("got  %s\nwant %s", got, state)
 	}
-	if text, _ := json.Marshal(DocState{}); !strings.Contains(string(text), `"StartedAt":"0001-01-01T00:00:00Z"`) {
-		t.Errorf("a time that has not come: %s", text)
-	}
 }
+
+// noTime is Docker's word for a time that has not come.
+const noTime = "0001-01-01T00:00:00Z"
 
 func TestDescribe(t *testing.T) {
 	image := &v1.ConfigFile{Config: v1.Config{
 		Env: []string{"PATH=/bin", "A=image"}, Cmd: []string{"serve"}, Entrypoint: []string{"/entry"}, User: "web", WorkingDir: "/srv",
 		Labels: map[string]string{"from": "image", "both": "image"}, ExposedPorts: map[string]struct{}{"80/tcp": {}}, StopSignal: "QUIT",
+		Volumes: map[string]struct{}{"/image": {}},
 	}}
 	s := &State{
 		ID: strings.Repeat("ab", 32), Name: "web", Created: time.Unix(0, 0), ImageID: "sha256:1", Args: []string{"/entry", "x"},
@@ -67,7 +69,11 @@ func TestDescribe(t *testing.T) {
 				{Type: MountBind, Source: "/a", Target: "/b", ReadOnly: true, Relabel: "z"},
 				{Type: MountVolume, Source: "data", Target: "/data"},
 				{Type: MountTmpfs, Target: "/run", Options: []string{"nosuid"}},
-			}},
+				{Type: MountVolume, Target: "/var", NoCopy: true},
+				{Type: MountVolume, Source: "data", Target: "/data2", NoCopy: true, ReadOnly: true},
+				{Type: MountVolume, Source: "data", Target: "/data3", Long: true},
+				{Type: MountTmpfs, Target: "/tmp", Long: true},
+			}, VolumesFrom: []string{"other:ro"}},
 			Network: NetworkConfig{Expose: []string{"90/udp"}, AddHost: []HostEntry{{"db", "::1"}}},
 			Limits: LimitsConfig{NanoCPUs: 5e8, Ulimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 5, Hard: 1<<64 - 1}}, OOMScoreAdj: ptr(-5),
 				ReadBps:   []DeviceRate{{"/dev/sda", 9}},
@@ -79,6 +85,9 @@ func TestDescribe(t *testing.T) {
 	if err := s.Config.Complete(); err != nil {
 		t.Fatal(err)
 	}
+	s.Volumes = []string{"anonymous"}
+	s.Mounts = slices.DeleteFunc(slices.Clone(s.Config.Files.Mounts), func(m MountSpec) bool { return m.Target == "/var" })
+	s.Mounts = append(s.Mounts, MountSpec{Type: MountVolume, Source: "anonymous", Target: "/var"})
 	d := Describe(s, image)
 	for _, row := range []struct {
 		name      string
@@ -86,7 +95,7 @@ func TestDescribe(t *testing.T) {
 	}{
 		{"Name", d.Name, "/web"},
 		{"Path", d.Path, "/entry"}, {"Args", d.Args, []string{"x"}},
-		{"State", d.State, DocState{Status: "exited", ExitCode: 3, OOMKilled: true}},
+		{"State", d.State, DocState{Status: "exited", ExitCode: 3, OOMKilled: true, StartedAt: noTime, FinishedAt: noTime}},
 		{"Config.Env", d.Config.Env, []string{"PATH=/bin", "A=user", "B=1"}},
 		{"Config.Cmd", d.Config.Cmd, []string{"x"}}, {"Config.Entrypoint", d.Config.Entrypoint, []string{"/entry"}},
 		{"Config.User", d.Config.User, "web"}, {"Config.WorkingDir", d.Config.WorkingDir, "/srv"},
@@ -95,7 +104,10 @@ func TestDescribe(t *testing.T) {
 		{"Config.ExposedPorts", d.Config.ExposedPorts, map[string]struct{}{"80/tcp": {}, "90/udp": {}}},
 		{"Config.StopSignal", d.Config.StopSignal, "QUIT"},
 		{"Config.AttachStdin", d.Config.AttachStdin, true},
-		{"HostConfig.Binds", d.HostConfig.Binds, []string{"/a:/b:ro,z", "data:/data"}},
+		{"HostConfig.Binds", d.HostConfig.Binds, []string{"/a:/b:ro,z", "data:/data", "data:/data2:ro,nocopy"}},
+		{"HostConfig.Mounts", d.HostConfig.Mounts, []DocLongMount{{"volume", "data", "/data3", false}, {"tmpfs", "", "/tmp", false}}},
+		{"HostConfig.VolumesFrom", d.HostConfig.VolumesFrom, []string{"other:ro"}},
+		{"Config.Volumes", d.Config.Volumes, map[string]struct{}{"/image": {}, "/var": {}}},
 		{"HostConfig.Tmpfs", d.HostConfig.Tmpfs, map[string]string{"/run": "nosuid"}},
 		{"HostConfig.NetworkMode", d.HostConfig.NetworkMode, "none"},
 		{"HostConfig.Memory", d.HostConfig.Memory, int64(64 << 20)}, {"HostConfig.MemorySwap", d.HostConfig.MemorySwap, int64(128 << 20)},
@@ -108,8 +120,11 @@ func TestDescribe(t *testing.T) {
 		{"HostConfig.BlkioDeviceReadBps", d.HostConfig.BlkioDeviceReadBps, []DocRate{{"/dev/sda", 9}}},
 		{"Mounts", d.Mounts, []DocMount{
 			{Type: "bind", Source: "/a", Destination: "/b", Mode: "ro,z", Propagation: "rprivate"},
-			{Type: "volume", Name: "data", Destination: "/data", Driver: "local", RW: true},
-			{Type: "tmpfs", Destination: "/run", Mode: "nosuid", RW: true},
+			{Type: "volume", Name: "data", Destination: "/data", Driver: "local", Mode: "z", RW: true},
+			{Type: "volume", Name: "data", Destination: "/data2", Driver: "local", Mode: "ro"},
+			{Type: "volume", Name: "data", Destination: "/data3", Driver: "local", Mode: "z", RW: true},
+			{Type: "tmpfs", Destination: "/tmp", RW: true},
+			{Type: "volume", Name: "anonymous", Destination: "/var", Driver: "local", RW: true},
 		}},
 	} {
 		if diff := cmp.Diff(row.want, row.got); diff != "" {

@@ -14,22 +14,32 @@ import (
 	"github.com/hullrun/hull/ns"
 )
 
-// etcFiles are the container's hosts, hostname and resolv.conf, except those that a mount was asked for.
-func etcFiles(c *Config, id string) (files []ns.File) {
-	n := &c.Network
-	name := hostname(c, id)
+// etcFiles are the container's hosts, hostname and resolv.conf, except where something else is mounted. Those of a container
+// that shares the network of another, peer, are that one's.
+func etcFiles(s, peer *State) (files []ns.File) {
+	c := &s.Config
+	from := s
+	if peer != nil {
+		from = peer
+	}
+	n := &from.Config.Network
+	name := hostname(&from.Config, from.ID)
 	if c.Isolation.UTS == "host" {
 		name, _ = os.Hostname()
 	}
 	add := func(path, text string) {
-		if !slices.ContainsFunc(c.Files.Mounts, func(m MountSpec) bool { return m.Target == path }) {
+		if !slices.ContainsFunc(s.Mounts, func(m MountSpec) bool { return m.Target == path }) {
 			files = append(files, ns.File{Path: path, Data: []byte(text)})
 		}
 	}
 	add("/etc/hostname", name+"\n")
-	add("/etc/resolv.conf", resolvConf(n, n.Mode == "host"))
-	if !n.NoHosts {
-		add("/etc/hosts", hosts(n, name))
+	conf := *n
+	if len(from.Ends) > 0 && from.Ends[0].Resolver != "" {
+		conf.DNS = []string{from.Ends[0].Resolver}
+	}
+	add("/etc/resolv.conf", resolvConf(&conf, n.Mode == "host"))
+	if !c.Network.NoHosts {
+		add("/etc/hosts", hosts(n, name, from.Ends))
 	}
 	return files
 }
@@ -40,7 +50,7 @@ const aptConfig = "/dev/.apt.conf"
 // files are the container's small files. apt gives up its rights and then looks whether they are gone, which they
 // cannot be where one id is mapped: there it is told, in an image that has it, to stay what it is.
 func (s *start) files(spec *specs.Spec) []ns.File {
-	files := etcFiles(&s.Config, s.ID)
+	files := etcFiles(&s.State, s.peer)
 	named := func(kv string) bool { return strings.HasPrefix(kv, "APT_CONFIG=") }
 	if !s.world.Identity.OneID || slices.ContainsFunc(spec.Process.Env, named) {
 		return files
@@ -55,7 +65,7 @@ func (s *start) files(spec *specs.Spec) []ns.File {
 }
 
 // hosts is Docker's /etc/hosts: the local names, those that were asked for, and in a network of its own the container.
-func hosts(n *NetworkConfig, name string) string {
+func hosts(n *NetworkConfig, name string, ends []NetworkEnd) string {
 	var b strings.Builder
 	if n.Mode == "host" {
 		if data, err := os.ReadFile("/etc/hosts"); err == nil {
@@ -69,37 +79,43 @@ func hosts(n *NetworkConfig, name string) string {
 	for _, h := range n.AddHost {
 		ip := h.IP
 		if ip == HostGateway {
-			ip = "127.0.0.1" // the host, where its network is shared; nothing else leads there today
+			ip = hostGateway(ends)
 		}
 		fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
 	}
-	if n.Mode != "host" {
-		full := name
-		if n.Domainname != "" {
-			full = name + "." + n.Domainname + " " + name
+	full := name
+	if n.Domainname != "" {
+		full = name + "." + n.Domainname + " " + name
+	}
+	for _, e := range ends {
+		for _, text := range []string{e.IP, e.IP6} {
+			if ip, _ := splitPrefix(text); ip != "" {
+				fmt.Fprintf(&b, "%s\t%s\n", ip, full)
+			}
 		}
+	}
+	if n.Mode != "host" && len(ends) == 0 {
 		fmt.Fprintf(&b, "127.0.0.1\t%s\n", full)
 	}
 	return b.String()
 }
 
+// hostGateway is the host as the container sees it: the gateway of its first network, or itself where it shares the host's.
+func hostGateway(ends []NetworkEnd) string {
+	for _, e := range ends {
+		if e.Gateway != "" {
+			return e.Gateway
+		}
+	}
+	return "127.0.0.1"
+}
+
 // resolvConf is the host's, changed as was asked. Its loopback resolvers are left out where the host's loopback is out
 // of reach.
 func resolvConf(n *NetworkConfig, hostNetwork bool) string {
-	host, _ := os.ReadFile("/etc/resolv.conf")
-	var servers, search, options []string
-	lines := bufio.NewScanner(strings.NewReader(string(host)))
-	for lines.Scan() {
-		f := strings.Fields(lines.Text())
-		switch {
-		case len(f) < 2:
-		case f[0] == "nameserver" && (hostNetwork || !isLoopback(f[1])):
-			servers = append(servers, f[1])
-		case f[0] == "search" || f[0] == "domain":
-			search = f[1:]
-		case f[0] == "options":
-			options = append(options, f[1:]...)
-		}
+	servers, search, options := readResolvConf("/etc/resolv.conf", hostNetwork)
+	if len(servers) == 0 && n.named() { // systemd-resolved's stub; whom it asks itself is there (systemd-resolved.service(8))
+		servers, _, _ = readResolvConf("/run/systemd/resolve/resolv.conf", false)
 	}
 	if len(n.DNS) > 0 {
 		servers = n.DNS
@@ -121,6 +137,25 @@ func resolvConf(n *NetworkConfig, hostNetwork bool) string {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
 	}
 	return b.String()
+}
+
+// readResolvConf reads resolv.conf(5), but for resolvers on the loopback unless they are asked for.
+func readResolvConf(path string, loopback bool) (servers, search, options []string) {
+	text, _ := os.ReadFile(path)
+	lines := bufio.NewScanner(strings.NewReader(string(text)))
+	for lines.Scan() {
+		f := strings.Fields(lines.Text())
+		switch {
+		case len(f) < 2:
+		case f[0] == "nameserver" && (loopback || !isLoopback(f[1])):
+			servers = append(servers, f[1])
+		case f[0] == "search" || f[0] == "domain":
+			search = f[1:]
+		case f[0] == "options":
+			options = append(options, f[1:]...)
+		}
+	}
+	return servers, search, options
 }
 
 func isLoopback(address string) bool {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/layers"
 )
 
@@ -28,7 +29,9 @@ type Host struct {
 	// ConfigFile is hull's own configuration, "" for DefaultConfigFile; DockerConfig Docker's directory, "" for its default.
 	ConfigFile, DockerConfig string
 
-	rootless bool
+	rootless    bool
+	sub         subIDs // of a user who is not root
+	journalSize int64  // journalMax, smaller for tests
 }
 
 // DefaultRoot is the root directory where none is named: /var/lib/hull for root, else hull in the user's data
@@ -112,7 +115,7 @@ func (h *Host) Settings() (s Settings, err error) {
 	if path == "" {
 		path = DefaultConfigFile()
 	}
-	data, err := os.ReadFile(path)
+	data, err := given.ReadFile(path, given.Limit)
 	if errors.Is(err, fs.ErrNotExist) && h.ConfigFile == "" {
 		return s, nil
 	}

@@ -76,7 +76,7 @@ func TestIdentity(t *testing.T) {
 		want string
 	}{
 		{false, "", false, -1, -1, ""}, {false, "host", false, -1, -1, ""}, {false, "one-id", false, 0, 0, ""},
-		{false, "auto", false, 0, 0, `userns "auto": as root`},
+		{false, "auto", false, 0, 0, ""}, {false, "sub-ids", false, 0, 0, `userns "sub-ids": as root`}, {true, "auto", true, 0, 0, ""},
 		{true, "", true, 0, 0, ""}, {true, "one-id", false, 0, 0, ""}, {true, "nomap", false, 0, 0, ""},
 		{true, "keep-id", false, uid, gid, ""}, {true, "keep-id:uid=33,gid=44", false, 33, 44, ""}, {true, "keep-id:uid=5", false, 5, gid, ""},
 		{true, "keep-id:uid=x", false, 0, 0, "userns keep-id:uid=x"},
@@ -103,17 +103,5 @@ func TestIdentity(t *testing.T) {
 	}
 	if err := (Identity{}).checkUser(specs.User{UID: 1 << 20}); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestVolumes makes a volume's directory once.
-func TestVolumes(t *testing.T) {
-	h := emptyHost(t)
-	dir, err := h.volume("data")
-	if err != nil || dir != filepath.Join(h.Root, "volumes/data/_data") || !exists(dir) {
-		t.Error(dir, err)
-	}
-	if again, err := h.volume("data"); err != nil || again != dir {
-		t.Error(again, err)
 	}
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/user"
 	"strconv"
 	"strings"
 
 	subid "github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hullrun/hull/ns"
 )
 
 // Identity says who the container's users are on the host.
@@ -21,14 +22,22 @@ type Identity struct {
 	UIDs, GIDs []specs.LinuxIDMapping
 	// OneID says that a single id is mapped: calls that would need a second are answered as if they had worked.
 	OneID bool
+	// Mapped says that files are shown under these ids by mounts, and have the container's ids on the disk.
+	Mapped bool
 }
 
 // subIDs are the ranges that /etc/subuid and /etc/subgid give the calling user, as long as there is a program to map
-// them. nil means that there are none, and the second result says why.
-func subIDs() (uids, gids []subid.SubID, why error) {
+// them. If there are none, why says so.
+type subIDs struct {
+	uids, gids []subid.SubID
+	why        error
+}
+
+func findSubIDs() (s subIDs) {
 	for _, program := range []string{"newuidmap", "newgidmap"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return nil, nil, fmt.Errorf("%s is not installed (Debian package uidmap)", program)
+		if _, err := ns.LookMapper(program); err != nil {
+			s.why = fmt.Errorf("%s is not installed (Debian package uidmap)", program)
+			return s
 		}
 	}
 	name, id := "", strconv.Itoa(os.Getuid())
@@ -36,17 +45,13 @@ func subIDs() (uids, gids []subid.SubID, why error) {
 		name = u.Username
 	}
 	mine := func(s subid.SubID) bool { return s.Name == id || name != "" && s.Name == name }
-	uids, err := subid.ParseSubIDFileFilter("/etc/subuid", mine)
-	if err == nil {
-		gids, err = subid.ParseSubIDFileFilter("/etc/subgid", mine)
+	if s.uids, s.why = subid.ParseSubIDFileFilter("/etc/subuid", mine); s.why == nil {
+		s.gids, s.why = subid.ParseSubIDFileFilter("/etc/subgid", mine)
 	}
-	if err != nil {
-		return nil, nil, err
+	if s.why == nil && (len(s.uids) == 0 || len(s.gids) == 0) {
+		s.why = fmt.Errorf("/etc/subuid and /etc/subgid have no range for user %s", cmp.Or(name, id))
 	}
-	if len(uids) == 0 || len(gids) == 0 {
-		return nil, nil, fmt.Errorf("/etc/subuid and /etc/subgid have no range for user %s", cmp.Or(name, id))
-	}
-	return uids, gids, nil
+	return s
 }
 
 // rangeMap maps id 0 to the caller's own and what follows to its subordinate ids.
@@ -65,7 +70,8 @@ func oneMap(inside, outside int) []specs.LinuxIDMapping {
 }
 
 // identity chooses the ids of a container. Root gets no user namespace unless asked. Anybody else gets a single id for
-// an image that needs no other (which starts fastest), else subordinate ids, else a single id and kind lies.
+// an image that needs no other (which starts fastest), else subordinate ids, else a single id and kind lies. That is what
+// auto means to them, too; root gets a range of its own for it, see IDRange.
 func (h *Host) identity(userns string, oneIDSafe bool) (Identity, error) {
 	mode, options, _ := strings.Cut(userns, ":")
 	if !h.rootless {
@@ -76,7 +82,7 @@ func (h *Host) identity(userns string, oneIDSafe bool) (Identity, error) {
 		return keepID(options)
 	case "one-id", "nomap":
 		return h.oneID(), nil
-	case "sub-ids", "auto", "private":
+	case "sub-ids", "private":
 		id, err := h.ranges()
 		if err != nil {
 			return Identity{}, fmt.Errorf("userns %q: no subordinate ids: %w", userns, err)
@@ -97,11 +103,10 @@ func (h *Host) oneID() Identity {
 }
 
 func (h *Host) ranges() (Identity, error) {
-	uids, gids, err := subIDs()
-	if err != nil {
-		return Identity{}, err
+	if h.sub.why != nil {
+		return Identity{}, h.sub.why
 	}
-	return Identity{UserNS: true, UIDs: rangeMap(os.Geteuid(), uids), GIDs: rangeMap(os.Getegid(), gids)}, nil
+	return Identity{UserNS: true, UIDs: rangeMap(os.Geteuid(), h.sub.uids), GIDs: rangeMap(os.Getegid(), h.sub.gids)}, nil
 }
 
 // keepID maps the caller to its own number, or to the one that the options name, so that files in volumes keep their
@@ -128,10 +133,10 @@ func (h *Host) rootIdentity(mode string) (Identity, error) {
 	switch mode {
 	case "", "host":
 		return Identity{}, nil
-	case "one-id", "keep-id", "nomap":
+	case "one-id", "keep-id", "nomap", "auto": // auto has come to nothing, see ownIDs
 		return h.oneID(), nil
 	}
-	return Identity{}, fmt.Errorf("userns %q: as root only host and one-id work today", mode)
+	return Identity{}, fmt.Errorf("userns %q: as root host, auto and one-id work", mode)
 }
 
 // maps says whether a container's id has one on the host.
@@ -154,7 +159,7 @@ func (id Identity) checkUser(u specs.User) error {
 	}
 	err := fmt.Errorf("user %d:%d: no such id is mapped into the container", u.UID, u.GID)
 	if id.OneID {
-		_, _, why := subIDs()
+		why := findSubIDs().why
 		return errors.Join(err, fmt.Errorf("only one id is available (%w): "+
 			"--userns=keep-id:uid=%d,gid=%d makes this user the caller", cmp.Or(why, errors.New("as --userns chose")), u.UID, u.GID))
 	}

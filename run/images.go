@@ -4,7 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -79,7 +83,11 @@ func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, 
 func (h *Host) local(ctx context.Context, name string, f Fetch) (*layers.Image, error) {
 	img, err := h.Images.Lookup(name)
 	if isHello(name) && (err != nil || img.Config.Config.Labels[helloLabel] != "" && !isCurrentHello(img)) {
-		return h.addHello(ctx, f)
+		p, err := h.Pull(ctx, helloName, f)
+		if err != nil {
+			return nil, err
+		}
+		return p.Image, nil
 	}
 	if err != nil {
 		return nil, err
@@ -98,6 +106,14 @@ func (h *Host) local(ctx context.Context, name string, f Fetch) (*layers.Image, 
 
 // Pull brings an image from a registry or an archive into the store, unless the name still means the one that is here.
 func (h *Host) Pull(ctx context.Context, name string, f Fetch) (*Pulled, error) {
+	p, err := h.pull(ctx, name, f)
+	if err == nil {
+		h.notePull(p)
+	}
+	return p, err
+}
+
+func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) {
 	if registry.IsArchive(name) {
 		return h.pullArchive(ctx, name, f)
 	}
@@ -137,7 +153,7 @@ func (h *Host) Pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 // shows again, and better, when the image is fetched.
 func (h *Host) upToDate(ctx context.Context, client *registry.Client, ref registry.Reference, platform *v1.Platform, f Fetch) *Pulled {
 	here, err := h.Images.Lookup(ref.String())
-	if err != nil || here.Layers == nil {
+	if err != nil || here.Layers == nil || !h.Images.Complete(here) {
 		return nil
 	}
 	there, err := client.Resolve(ctx, ref, platform)
@@ -190,37 +206,159 @@ func parsePlatform(s string) (*v1.Platform, error) {
 	return registry.ParsePlatform(s)
 }
 
-// Push uploads the image that name stands for on this disk to where its name says.
-func (h *Host) Push(ctx context.Context, name string) (registry.Reference, v1.Image, error) {
-	ref, err := registry.ParseReference(name)
-	if err != nil {
-		return ref, nil, err
-	}
-	img, err := h.Images.Image(ref.String())
-	if errors.Is(err, layers.ErrNotFound) {
-		//lint:ignore ST1005 Docker's words, which scripts look for
-		return ref, nil, fmt.Errorf("An image does not exist locally with the tag: %s%w", ref.Familiar(), errHidden{err})
-	}
-	if err != nil {
-		return ref, nil, err
-	}
-	client, err := h.Client()
-	if err != nil {
-		return ref, nil, err
-	}
-	return ref, img, client.Push(ctx, ref, img)
-}
-
 // Tag gives the image src one more name.
 func (h *Host) Tag(ctx context.Context, src, dst string) error {
 	ref, err := registry.ParseReference(dst)
 	if err != nil {
 		return err
 	}
-	if _, err := h.local(ctx, src, Fetch{}); err != nil {
+	img, err := h.local(ctx, src, Fetch{})
+	if err != nil {
 		return err
 	}
-	return h.Images.Tag(src, ref.String())
+	if err := h.Images.Tag(src, ref.String()); err != nil {
+		return err
+	}
+	h.note(Event{Type: "image", Action: "tag", ID: img.ID, Attributes: map[string]string{"name": ref.Familiar()}})
+	return nil
+}
+
+// Untag takes names away from the image src, or all that it has if there are none. The image stays.
+func (h *Host) Untag(src string, names ...string) error {
+	img, err := h.Images.Lookup(src)
+	if err != nil {
+		return err
+	}
+	if len(names) == 0 {
+		list, err := h.Images.List()
+		if err != nil {
+			return err
+		}
+		for _, other := range list {
+			if other.ID == img.ID && other.Name != "" {
+				names = append(names, other.Name)
+			}
+		}
+	}
+	for _, name := range names {
+		ref, err := registry.ParseReference(name)
+		if err != nil {
+			return err
+		}
+		if other, err := h.Images.Lookup(ref.String()); err == nil && other.ID != img.ID {
+			return fmt.Errorf("untag %q: it is the name of another image", name)
+		}
+		if err := h.Images.Untag(ref.String()); err != nil {
+			return err
+		}
+		h.note(Event{Type: "image", Action: "untag", ID: img.ID, Attributes: map[string]string{"name": ref.Familiar()}})
+	}
+	return nil
+}
+
+// notePull notes that an image came, under its name if it has one.
+func (h *Host) notePull(p *Pulled) {
+	id, name := p.ID, p.ID
+	if p.Ref.Path != "" {
+		id, name = p.Ref.Familiar(), bare(p.Ref)
+	}
+	a := mergeLabels(p.Config.Config.Labels, nil)
+	a["name"] = name
+	h.note(Event{Type: "image", Action: "pull", ID: id, Attributes: a})
+}
+
+// bare is a reference's familiar name without tag and digest.
+func bare(ref registry.Reference) string {
+	ref.Tag, ref.Digest = "", ""
+	return ref.Familiar()
+}
+
+// RemoveImage takes a name away, and the image if that was its last, as [layers.Store.Remove] does. An image that containers
+// were made from stays without a name, and only with force; else the error names one of them.
+func (h *Host) RemoveImage(name string, force bool) ([]layers.RemovedLine, error) {
+	alone, err := h.HoldImages(true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, layers.ErrNotFound // no root directory, no image
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer alone.Close()
+	users, err := h.ImageUsers()
+	if err != nil {
+		return nil, err
+	}
+	return h.removeImage(name, force, users)
+}
+
+// removeImage is RemoveImage for somebody who holds the images alone. users are the containers of each image.
+func (h *Host) removeImage(name string, force bool, users map[string][]*Container) ([]layers.RemovedLine, error) {
+	img, err := h.Images.Lookup(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := removable(img, name, force, users[img.ID]); err != nil {
+		return nil, err
+	}
+	lines, err := h.Images.Remove(name, force, slices.Collect(maps.Keys(users))...)
+	h.noteRemoved(lines, func(string) string { return img.ID }, func(id string) bool { return id == img.ID })
+	if errors.Is(err, layers.ErrInUse) && len(users[img.ID]) > 0 {
+		_, short, _ := strings.Cut(img.ID, ":")
+		return lines, fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s%w",
+			name, ShortID(users[img.ID][0].ID), ShortID(short), errHidden{err})
+	}
+	return lines, err
+}
+
+// removable says, in Docker's words, why an image that was asked for by its ID must not go.
+func removable(img *layers.Image, name string, force bool, users []*Container) error {
+	if ref, err := registry.ParseReference(name); err == nil && ref.String() == img.Name {
+		return nil // it loses a name, see layers.Store.Remove
+	}
+	_, id, _ := strings.Cut(img.ID, ":")
+	for _, c := range users {
+		if c.Status.Alive() {
+			return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by running container %s", ShortID(id), ShortID(c.ID))
+		}
+	}
+	if !force && len(users) > 0 {
+		return fmt.Errorf("conflict: unable to delete %s (must be forced) - image is being used by stopped container %s", ShortID(id), ShortID(users[0].ID))
+	}
+	return nil
+}
+
+// noteRemoved notes what is gone, and makes the names familiar ones. id tells what a full name stood for,
+// isImage an image's ID from a layer's.
+func (h *Host) noteRemoved(lines []layers.RemovedLine, id func(name string) string, isImage func(id string) bool) {
+	for i, l := range lines {
+		switch {
+		case l.Untagged != "":
+			if ref, err := registry.ParseReference(l.Untagged); err == nil {
+				lines[i].Untagged = ref.Familiar()
+			}
+			h.note(Event{Type: "image", Action: "untag", ID: id(l.Untagged), Attributes: map[string]string{"name": lines[i].Untagged}})
+		case isImage(l.Deleted):
+			h.note(Event{Type: "image", Action: "delete", ID: l.Deleted, Attributes: map[string]string{"name": l.Deleted}})
+		}
+	}
+}
+
+// ImageUsers are the containers made from each image, or that have it mounted, by the image's ID.
+func (h *Host) ImageUsers() (map[string][]*Container, error) {
+	containers, err := h.List()
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]*Container{}
+	for _, c := range containers {
+		users[c.ImageID] = append(users[c.ImageID], c)
+		for _, m := range c.Mounts {
+			if m.Image != "" && !slices.Contains(users[m.Image], c) {
+				users[m.Image] = append(users[m.Image], c)
+			}
+		}
+	}
+	return users, nil
 }
 
 // fileStamp tells one build of a file from another.

@@ -102,7 +102,7 @@ func (h *Host) Info(version string) (*Info, error) {
 func machine() *Info {
 	i := &Info{
 		Driver: "overlay2", DriverStatus: [][2]string{}, LoggingDriver: "none", CgroupDriver: "cgroupfs", OSType: "linux", DefaultRuntime: "hull",
-		Plugins: InfoPlugins{Volume: []string{"local"}, Network: []string{"host", "null"}},
+		Plugins: InfoPlugins{Volume: []string{"local"}, Network: []string{"bridge", "host", "null"}},
 		// Where Docker looks names up; hull pulls from it by the same name.
 		IndexServerAddr: "https://index.docker.io/v1/",
 		RegistryConfig:  InfoRegistry{InsecureRegistryCIDRs: []string{"::1/128", "127.0.0.0/8"}},

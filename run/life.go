@@ -1,18 +1,22 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strconv"
-	"strings"
+	"syscall"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/cgroups"
 	"github.com/hullrun/hull/layers"
+	"github.com/hullrun/hull/network"
 	"github.com/hullrun/hull/ns"
 )
 
@@ -27,6 +31,8 @@ type Result struct {
 	OOMKilled bool
 	// TimedOut is true if Lifetime.Timeout ended it.
 	TimedOut bool
+	// Used is what it took, for a container with Isolation.Sandbox.
+	Used *Used
 }
 
 // start is one run of a container: what is held while it lasts.
@@ -35,8 +41,16 @@ type start struct {
 	world   World
 	group   cgroups.Group // nil for none
 	streams *streams
+	cmd     *ns.Cmd
 	process *ns.Process
 	signals *signals
+	health  *HealthConfig // how to probe, or nil
+	lowers  []ns.Mapped   // what lies below layers over binds, where ids are mapped
+	looking bool          // nothing is run: only somebody wants to see the files that are there
+	// endpoints are its places on networks. shared is the network namespace of the container peer, where it shares that.
+	endpoints []*network.Endpoint
+	shared    *os.File
+	peer      *State
 }
 
 // Run runs the container's program to its end, connected to the caller's streams, and takes everything down again. An
@@ -57,32 +71,85 @@ func (c *Container) Run(ctx context.Context, io IO) (Result, error) {
 }
 
 func (s *start) run(ctx context.Context, io IO) (res Result, err error) {
+	if err := s.needImage(ctx); err != nil {
+		return res, err
+	}
+	if err := s.conceive(); err != nil {
+		return res, err
+	}
+	defer s.cmd.Abandon()
 	if err := s.findWorld(io); err != nil {
 		return res, err
 	}
-	if err := s.makeGroup(); err != nil {
+	if s.streams, err = openStreams(&s.Config, io); err != nil {
 		return res, err
 	}
-	if s.streams, err = openStreams(&s.Config, io); err != nil {
+	if s.health, err = s.startHealth(); err != nil {
 		return res, err
 	}
 	defer s.streams.close()
 	if err := s.create(); err != nil {
 		return res, err
 	}
+	<-s.signals.ready // until then a signal ends hull, and with it what is there of the container
 	if err := s.process.Start(); err != nil {
 		_, _ = s.process.Wait()
 		return res, err
 	}
+	s.note("start")
 	s.streams.started(s.process.Console)
 	if s.streams.console != nil {
-		s.streams.follow(s.process.Console)
+		s.streams.follow()
 	}
 	return s.wait(ctx)
 }
 
+// conceive finds out what the kernel has to know first, which is whose ids, which namespaces and what group, and has it
+// begin with them, for they take the longest.
+func (s *start) conceive() (err error) {
+	if s.cmd == nil {
+		if err := s.outline(); err != nil {
+			return err
+		}
+	}
+	if err := s.makeGroup(); err != nil {
+		return err
+	}
+	if s.group != nil {
+		s.cmd.Cgroup = s.group.Dir()
+	}
+	return s.cmd.Conceive()
+}
+
+// outline is what conceive finds out.
+func (s *start) outline() (err error) {
+	c, w := &s.Config, &s.world
+	if w.Identity, err = s.identity(); err != nil {
+		return err
+	}
+	if err := s.shareNetwork(); err != nil {
+		return err
+	}
+	s.cmd = &ns.Cmd{
+		Spec: &specs.Spec{
+			Process: &specs.Process{OOMScoreAdj: c.Limits.OOMScoreAdj},
+			Linux: &specs.Linux{
+				Namespaces: namespaces(c, *w), UIDMappings: w.Identity.UIDs, GIDMappings: w.Identity.GIDs,
+			},
+		},
+		Reexec: os.Getenv("HULL_REEXEC") == "1",
+	}
+	return nil
+}
+
 // create has the world built, and meanwhile joins the cgroup, where that is slow, and writes the state down.
 func (s *start) create() error {
+	if s.shared != nil {
+		defer s.shared.Close()
+	}
+	if err := s.reserve(context.Background()); err != nil {
+		return err
+	}
 	spec, err := Spec(&s.Config, s.image.Config, s.world)
 	if err != nil {
 		return err
@@ -90,31 +157,54 @@ func (s *start) create() error {
 	if spec.Linux.Seccomp, err = seccompProfile(&s.Config, spec.Process.Capabilities.Bounding); err != nil {
 		return err
 	}
-	cmd := &ns.Cmd{
-		Spec: spec, Files: s.files(spec), Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr,
-		FakeIDs: s.world.Identity.OneID, Init: s.Config.Process.Init, Reexec: os.Getenv("HULL_REEXEC") == "1",
-	}
+	cmd := s.cmd
+	cmd.Spec, cmd.Files, cmd.FakeIDs = spec, s.files(spec), s.world.Identity.OneID
+	cmd.Landlock = landlock(&s.Config, path.Clean(spec.Process.Cwd), s.Mounts)
+	cmd.OwnWorkdir = s.Config.Files.OwnWorkdir && s.Config.Files.ReadOnly && inRootItself(path.Clean(spec.Process.Cwd), spec.Mounts)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Init = s.streams.stdin, s.streams.stdout, s.streams.stderr, s.Config.Process.Init
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
 	cmd.Attach = func(pid int) error {
-		s.Pid, s.PidStart = pid, startTime(pid)
+		s.Pid, s.PidStart, s.Boot = pid, startTime(pid), bootID()
+		if s.Detached {
+			s.Monitor = cmp.Or(cmd.Parent(), os.Getpid())
+			s.MonitorStart = startTime(s.Monitor)
+		}
 		return s.attach(pid)
 	}
 	if s.group != nil {
-		cmd.Cgroup = s.group.Dir()
 		cmd.Hierarchies = s.hierarchies()
+	}
+	if err = s.mapped(cmd); err != nil {
+		return err
 	}
 	if s.process, err = cmd.Create(); err != nil {
 		return err
 	}
+	s.noteVolumes("mount")
 	s.streams.handedOver()
+	if err := s.plugIn(context.Background()); err != nil {
+		_ = s.process.Signal(unix.SIGKILL)
+		_, _ = s.process.Wait()
+		return err
+	}
 	if file := s.Config.Lifetime.PIDFile; file != "" {
-		if err := os.WriteFile(file, []byte(strconv.Itoa(s.Pid)), 0o644); err != nil {
+		if err := writePID(file, s.Pid); err != nil {
 			_ = s.process.Signal(unix.SIGKILL)
 			_, _ = s.process.Wait()
 			return fmt.Errorf("pidfile: %w", err)
 		}
 	}
 	return nil
+}
+
+// writePID writes a pid to a file. On a FIFO that nobody reads open(2) would wait for ever without O_NONBLOCK.
+func writePID(file string, pid int) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(strconv.Itoa(pid))
+	return errors.Join(err, f.Close())
 }
 
 // attach runs while the child prepares its world.
@@ -125,18 +215,37 @@ func (s *start) attach(pid int) error {
 		}
 	}
 	defer s.imageNoted()
-	return s.save(true)
+	if !s.saved {
+		return s.save()
+	}
+	begun := s.State
+	return s.change(func(now *State) error {
+		if now.Status == Restarting && now.Stopped {
+			return errStopped
+		}
+		now.Status, now.Args, now.Started, now.UserNS, now.Detached = begun.Status, begun.Args, begun.Started, begun.UserNS, begun.Detached
+		if now.Probed = begun.Probed; begun.Detached {
+			now.Monitor, now.MonitorStart = begun.Monitor, begun.MonitorStart
+		}
+		now.Ends = begun.Ends
+		now.Pid, now.PidStart, now.Boot, now.Cgroups, now.Volumes = begun.Pid, begun.PidStart, begun.Boot, begun.Cgroups, begun.Volumes
+		now.Error, now.OOMKilled, now.TimedOut, now.ExitCode, now.StartAgain = "", false, false, 0, false
+		return nil
+	})
 }
 
 // wait passes on signals until the program ends, by itself, by its time limit or with its caller.
 func (s *start) wait(ctx context.Context) (res Result, err error) {
-	stop := make(chan struct{})
+	stop, limit := make(chan struct{}), s.timeLimit()
 	var timedOut bool
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		timedOut = s.signals.forward(ctx, s.process, s.streams, s.Config.Lifetime.Timeout, stop)
+		timedOut = s.signals.forward(ctx, awake{s.process, s.Container}, s.streams.resize, limit, stop)
 	}()
+	if s.health != nil {
+		go s.keepProbing(s.health, stop)
+	}
 	status, err := s.process.Wait()
 	close(stop)
 	<-done
@@ -146,38 +255,160 @@ func (s *start) wait(ctx context.Context) (res Result, err error) {
 	s.streams.drain()
 	res.Code, res.TimedOut = status.Code(), timedOut
 	if timedOut {
-		res.Code = 124
+		res.Code = timedOutCode
 	}
-	if s.group != nil && s.Config.Limits.Resources.Memory != nil {
-		n, e := s.group.OOMKills()
-		res.OOMKilled = e == nil && n > 0
-	}
+	s.countOOM(&res)
+	s.measure(&res, &status.Usage)
 	return res, err
 }
 
-// end takes down what is left, and writes down how it ended.
+// timedOutCode is the exit status of whom its time limit has ended: that of timeout(1), also for one that ended by itself
+// within its grace, with whatever status.
+const timedOutCode = 124
+
+// timeLimit is the container's.
+func (c *Container) timeLimit() timeLimit {
+	l := &c.Config.Lifetime
+	t := timeLimit{after: l.Timeout, grace: l.TimeoutGrace}
+	if t.after > 0 && t.grace > 0 { // else nobody needs to know, and the image may have to be looked up for it
+		t.signal = c.stopSignal()
+	}
+	return t
+}
+
+// awake is a container's program, woken if it is to end while somebody has paused it: a frozen one cannot.
+type awake struct {
+	*ns.Process
+	c *Container
+}
+
+func (a awake) Signal(sig syscall.Signal) error {
+	err := a.Process.Signal(sig)
+	if sig == unix.SIGKILL || sig == a.c.stopSignal() {
+		return errors.Join(err, a.c.wake())
+	}
+	return err
+}
+
+// countOOM asks whether the kernel killed something for want of memory.
+func (s *start) countOOM(res *Result) {
+	if s.group != nil && s.Config.Limits.Resources.Memory != nil {
+		n, err := s.group.OOMKills()
+		res.OOMKilled = err == nil && n > 0
+	}
+}
+
+// end takes down what is left of a run, writes down how it ended, and lets go of the container.
 func (s *start) end(res Result, failure error) error {
+	defer s.unlock()
+	if s.group == nil && failure == nil {
+		s.removeLateGroups()
+	}
+	return s.takeDown(res, failure, false)
+}
+
+// removeLateGroups removes groups that another hull has made for a container which had none, to pause it, say.
+func (s *start) removeLateGroups() {
+	if now, err := s.host.read(s.ID); err == nil && len(now.Cgroups) > 0 {
+		s.Cgroups = now.Cgroups
+		s.removeGroups()
+	}
+}
+
+// takeDown is end without letting go; again says that the program will be started once more.
+func (s *start) takeDown(res Result, failure error, again bool) error {
 	var errs []error
+	if err := s.findGroup(); err != nil {
+		errs = append(errs, err)
+	}
 	if s.group != nil {
-		if s.process != nil {
-			_ = s.group.Kill()
-		}
+		_ = s.group.Kill()
 		errs = append(errs, s.group.Remove(), s.group.Close())
 	}
-	defer s.unlock()
-	if s.Config.Lifetime.Remove {
+	errs = append(errs, s.leaveNetworks())
+	if !s.Detached {
+		s.tellReport()
+	}
+	if failure == nil {
+		s.noteEnd(res)
+	}
+	if s.Config.Lifetime.Remove && !again {
 		return errors.Join(append(errs, s.discard())...)
 	}
-	s.Pid, s.Cgroups, s.Finished = 0, nil, time.Now().UTC()
-	s.Status, s.ExitCode, s.OOMKilled = Exited, res.Code, res.OOMKilled
-	if failure != nil {
-		s.Status, s.Error, s.ExitCode = Created, failure.Error(), 128
-		if code := (interface{ ExitCode() int })(nil); errors.As(failure, &code) {
-			s.ExitCode = code.ExitCode()
+	if !s.saved { // it never came to the start
+		if err := s.save(); err != nil {
+			return errors.Join(append(errs, err, s.discard())...) // nobody would know what it is
 		}
-		s.Started, s.Finished = time.Time{}, time.Time{}
 	}
-	return errors.Join(append(errs, s.save(false))...)
+	return errors.Join(append(errs, s.change(func(now *State) error {
+		now.ended(res, failure)
+		if again {
+			now.Status = Restarting
+			now.RestartCount++
+		}
+		return nil
+	}))...)
+}
+
+// findGroup opens the group that others have given the container since it was started, or put into more hierarchies, see
+// needGroup.
+func (s *start) findGroup() error {
+	if !s.saved {
+		return nil
+	}
+	now, err := s.host.read(s.ID)
+	if err != nil {
+		return nil
+	}
+	paths := now.Cgroups
+	if now.LateGroup && len(paths) == 0 {
+		paths = cgroups.Left(s.ID, s.host.rootless)
+	}
+	if len(paths) <= len(s.Cgroups) {
+		return nil
+	}
+	if s.group != nil {
+		_ = s.group.Close()
+	}
+	s.Cgroups = paths
+	s.group, err = cgroups.Open(paths)
+	return err
+}
+
+func (s *start) noteEnd(res Result) {
+	if res.OOMKilled {
+		s.note("oom")
+	}
+	s.note("die", "exitCode", strconv.Itoa(res.Code), "execDuration", strconv.Itoa(int(time.Since(s.Started)/time.Second)))
+	s.noteVolumes("unmount")
+}
+
+// errStopped says that a container was stopped by hand when its policy was about to start it again. This and the mark
+// exclude each other by the lock on the state: what is marked is not started, and what is started is there to be stopped.
+var errStopped = errors.New("stopped by hand")
+
+// ended notes how a run has ended, or why it could not begin.
+func (s *State) ended(res Result, failure error) {
+	s.Pid, s.Cgroups, s.LateGroup, s.Used = 0, nil, false, res.Used
+	if errors.Is(failure, errStopped) {
+		s.Status = Exited
+		return
+	}
+	if failure != nil && s.Stopped && !s.Finished.IsZero() { // killed by hand in the midst of a start that is not the first
+		s.Status, s.ExitCode, s.Finished = Exited, 128+int(unix.SIGKILL), time.Now().UTC()
+		return
+	}
+	if failure == nil {
+		s.Status, s.ExitCode, s.OOMKilled, s.TimedOut, s.Finished = Exited, res.Code, res.OOMKilled, res.TimedOut, time.Now().UTC()
+		return
+	}
+	s.Error, s.ExitCode = failure.Error(), 128
+	if code := (interface{ ExitCode() int })(nil); errors.As(failure, &code) {
+		s.ExitCode = code.ExitCode()
+	}
+	if s.Status = Exited; s.Finished.IsZero() { // it has never run
+		s.Status, s.Started = Created, time.Time{}
+	}
 }
 
 // findWorld looks up on the host and in the image what the specification needs.
@@ -185,21 +416,12 @@ func (s *start) findWorld(io IO) (err error) {
 	h, c := s.host, &s.Config
 	w := &s.world
 	w.ID, w.Dir = s.ID, s.dir()
-	if w.Identity, err = h.identity(c.Isolation.Userns, s.image.OneIDSafe && c.Process.User == ""); err != nil {
+	if w.User, err = s.findUser(c, s.image, w.Identity); err != nil {
 		return err
 	}
-	user := c.Process.User
-	if user == "" {
-		user = s.image.Config.Config.User
-	}
-	if mode, _, _ := strings.Cut(c.Isolation.Userns, ":"); mode == "keep-id" && user == "" {
-		user = fmt.Sprintf("%d:%d", w.Identity.UIDs[0].ContainerID, w.Identity.GIDs[0].ContainerID)
-	}
-	if w.User, err = lookupUser(append([]string{s.path("upper")}, h.Images.Dirs(s.image)...), user, c.Process.GroupAdd); err != nil {
-		return err
-	}
-	if err := w.Identity.checkUser(w.User.User); err != nil {
-		return err
+	// Whoever was killed while it ran has left a mark. It stands if the machine was down since: then files may be incomplete.
+	if c.Lifetime.Remove && s.saved && (s.Boot == "" || s.Boot == bootID()) {
+		clearWork(s.dir())
 	}
 	w.Root, err = h.Images.Mount(s.path("upper"), s.path("work"), s.image, layers.MountOptions{
 		Volatile: c.Lifetime.Remove, UserXattr: w.Identity.UserNS,

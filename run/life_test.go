@@ -41,7 +41,7 @@ func TestRun(t *testing.T) {
 		if err != nil || found.Status != Exited || found.ExitCode != 7 || found.Pid != 0 || found.Started.IsZero() || found.Finished.Before(found.Started) {
 			t.Fatalf("%+v, %v", found, err)
 		}
-		if err := found.Remove(false); err != nil {
+		if err := found.Remove(RemoveOptions{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -66,7 +66,7 @@ func TestRunWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := found.Remove(false); err != nil || exists(c.dir()) || len(names(filepath.Join(h.Root, "tmp"))) > 0 {
+	if err := found.Remove(RemoveOptions{}); err != nil || exists(c.dir()) || len(names(filepath.Join(h.Root, "tmp"))) > 0 {
 		t.Errorf("%v, left: %q", err, names(filepath.Join(h.Root, "tmp")))
 	}
 }
@@ -106,7 +106,7 @@ func TestRunFails(t *testing.T) {
 			t.Errorf("%v, want %s", err, what)
 		}
 	}
-	if err := found.Remove(false); err != nil {
+	if err := found.Remove(RemoveOptions{}); err != nil {
 		t.Error(err)
 	}
 	if left := names(h.containers()); left != nil {
@@ -137,7 +137,7 @@ func TestRunning(t *testing.T) {
 	if err != nil || c.Status != Running || c.Pid == 0 || gone(c.Pid) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if err := c.Remove(false); err == nil || !strings.Contains(err.Error(), "container is running") {
+	if err := c.Remove(RemoveOptions{}); err == nil || !strings.Contains(err.Error(), "container is running") {
 		t.Error(err)
 	}
 	h.Sweep()
@@ -149,7 +149,7 @@ func TestRunning(t *testing.T) {
 	if _, err := h.Create(context.Background(), replacing, Fetch{}); err == nil || !strings.Contains(err.Error(), `name "sleeper" is already in use by container`) {
 		t.Error(err)
 	}
-	if err := c.Remove(true); err != nil {
+	if err := c.Remove(RemoveOptions{Force: true}); err != nil {
 		t.Error(err)
 	}
 	if !gone(c.Pid) || exists(c.dir()) || exists(h.nameLink("sleeper")) {
@@ -184,7 +184,7 @@ func TestKilled(t *testing.T) {
 		if exists(c.dir()) == remove || exists(h.nameLink("victim")) == remove {
 			t.Errorf("remove %v: directory %v, name %v", remove, exists(c.dir()), exists(h.nameLink("victim")))
 		}
-		if err := found.Remove(false); err != nil {
+		if err := found.Remove(RemoveOptions{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -234,7 +234,7 @@ func TestNamesUnique(t *testing.T) {
 			got = append(got, c.Name)
 			t.Cleanup(func() {
 				c.Close()
-				if err := c.Remove(true); err != nil {
+				if err := c.Remove(RemoveOptions{Force: true}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -260,7 +260,7 @@ func fabricate(t *testing.T, h *Host, id, name string, status Status) *Container
 	if err := c.takeName(name); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.save(true); err != nil {
+	if err := c.save(); err != nil {
 		t.Fatal(err)
 	}
 	return c
@@ -324,7 +324,7 @@ func TestSweep(t *testing.T) {
 	held := fabricate(t, h, id(3), "held", Running)
 	held.Config.Lifetime.Remove = true
 	for _, c := range []*Container{gone, held} {
-		if err := c.save(false); err != nil {
+		if err := c.save(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -357,12 +357,42 @@ func TestSweep(t *testing.T) {
 }
 
 // TestState: what is written is what is read, and the file is nobody else's.
+// TestQuickRemove: what overlay leaves behind goes without a walk, for an ordinary user too; what the program wrote stays.
+func TestQuickRemove(t *testing.T) {
+	h := emptyHost(t)
+	for id, want := range map[string]bool{"aa": true, "bb": false} {
+		c := fabricate(t, h, id, id, Exited)
+		for _, dir := range []string{"upper", "work/work/incompat/volatile"} {
+			if err := os.MkdirAll(c.path(dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		written := c.path("upper/file")
+		if want {
+			written = c.path("work/work/incompat/volatile/dirty")
+		}
+		if err := os.WriteFile(written, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{"work/work/incompat/volatile", "work/work/incompat", "work/work"} {
+			if err := os.Chmod(c.path(dir), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := quickRemove(c.dir(), c.ID); got != want || exists(c.dir()) == want || !want && !exists(written) {
+			t.Errorf("%s: %v, directory %v", id, got, exists(c.dir()))
+		}
+		_ = os.Chmod(c.path("work/work"), 0o755) // for the test's own clean-up
+		_ = os.Chmod(c.path("work/work/incompat"), 0o755)
+	}
+}
+
 func TestState(t *testing.T) {
 	h := emptyHost(t)
 	c := fabricate(t, h, strings.Repeat("c", 64), "state", Exited)
 	c.Config = verbConfig(t, "exit", "CODE=1")
 	c.Config.Limits.Sysctls = map[string]string{"net.x": "1"}
-	if err := c.save(false); err != nil {
+	if err := c.save(); err != nil {
 		t.Fatal(err)
 	}
 	again, err := h.load(c.ID)

@@ -4,12 +4,14 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +19,10 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/layers"
 )
 
 // verbEnv makes the test's binary be a program inside a container, or a hull outside, instead of running tests. The
@@ -45,12 +50,8 @@ func TestMain(m *testing.M) {
 
 // verbs are the programs that tests run.
 var verbs = map[string]func() error{
-	"exit": func() error { os.Exit(int(os.Getenv("CODE")[0] - '0')); return nil },
-	"sleep": func() error {
-		fmt.Println("ready")
-		time.Sleep(time.Minute)
-		return nil
-	},
+	"exit":  func() error { os.Exit(int(os.Getenv("CODE")[0] - '0')); return nil },
+	"sleep": sleepVerb,
 	"heed": func() error { // the status is the signal's number
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, unix.SIGUSR1, unix.SIGTERM, unix.SIGHUP)
@@ -64,9 +65,48 @@ var verbs = map[string]func() error{
 		fmt.Fprintln(os.Stderr, n, "bytes")
 		return err
 	},
+	"leave": func() error {
+		if err := errors.Join(os.MkdirAll("/new/\xff", 0o755), os.WriteFile("/tmp/x", nil, 0o600), os.Remove("/tmp/x")); err != nil {
+			return err
+		}
+		return sleepVerb()
+	},
+	"swap":     swapVerb,
 	"terminal": terminalVerb,
-	"write":    func() error { return os.WriteFile("/tmp/written", []byte("x"), 0o600) },
-	"hull":     hullVerb,
+	"console":  consoleVerb,
+	"flood": func() error {
+		for {
+			if _, err := fmt.Println("and on"); err != nil {
+				return err
+			}
+		}
+	},
+	"write":  func() error { return os.WriteFile("/tmp/written", []byte("x"), 0o600) },
+	"family": familyVerb,
+	"burn":   burnVerb,
+	"pull":   pullVerb,
+	"hull":   hullVerb,
+	"mounts": mountsVerb,
+	"here":   hereVerb,
+	"inner":  innerVerb,
+	"exec":   execVerb,
+	"calls":  callsVerb,
+	"inside": insideVerb,
+	"push":   pushVerb,
+	"nodes":  nodesVerb,
+}
+
+func sleepVerb() error {
+	if os.Getenv("PROBE") != "" && os.Getpid() != 1 { // a probe of the container that sleeps
+		if _, err := os.Stat("/well/well"); err != nil {
+			return err
+		}
+		fmt.Println("fine")
+		return nil
+	}
+	fmt.Println("ready")
+	time.Sleep(time.Minute)
+	return nil
 }
 
 // streamsVerb says what the three streams are.
@@ -84,6 +124,87 @@ func streamsVerb() error {
 	return nil
 }
 
+// familyVerb has a child, and one in a pid namespace of its own, and says so once they sleep.
+func familyVerb() error {
+	for _, flags := range []uintptr{0, unix.CLONE_NEWPID} {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), verbEnv+"=sleep")
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err == nil {
+			_, err = io.ReadFull(out, make([]byte, len("ready\n")))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return sleepVerb()
+}
+
+// burnVerb uses 64 MiB of memory and 0.3 s of a processor, and has a child that has used another 0.3 s.
+func burnVerb() error {
+	b := make([]byte, 64<<20)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	for used := (unix.Rusage{}); used.Utime.Nano()+used.Stime.Nano() < 300e6; {
+		if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+			return err
+		}
+	}
+	if os.Getenv("CHILD") == "" {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), "CHILD=1")
+		if err := cmd.Run(); err != nil {
+			return err
+		}
+		fmt.Println("ready")
+		time.Sleep(time.Minute)
+	}
+	runtime.KeepAlive(b)
+	return nil
+}
+
+// pullVerb stores an image below $ROOT, and stops half-way.
+func pullVerb() error {
+	h, err := Open(os.Getenv("ROOT"))
+	if err != nil {
+		return err
+	}
+	img, err := hello()
+	if err != nil {
+		return err
+	}
+	_, err = h.Images.Add(context.Background(), "docker.io/library/half:latest", stuckImage{img}, layers.AddOptions{})
+	return err
+}
+
+// stuckImage is an image whose layers come half-way.
+type stuckImage struct{ v1.Image }
+
+func (s stuckImage) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	l, err := s.Image.LayerByDigest(h)
+	return stuckLayer{l}, err
+}
+
+type stuckLayer struct{ v1.Layer }
+
+func (s stuckLayer) Compressed() (io.ReadCloser, error) {
+	size, err := s.Size()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.Layer.Compressed()
+	return io.NopCloser(io.MultiReader(io.LimitReader(r, size/2), stuckReader{})), err
+}
+
+type stuckReader struct{}
+
+func (stuckReader) Read([]byte) (int, error) { return 0, sleepVerb() }
+
 // terminalVerb says the size of its terminal, at first and after each change, until Ctrl-C.
 func terminalVerb() error {
 	c := make(chan os.Signal, 10)
@@ -98,6 +219,51 @@ func terminalVerb() error {
 			os.Exit(9)
 		}
 	}
+}
+
+// consoleVerb lets go of its terminal for a moment, and then writes more to it than a terminal holds.
+func consoleVerb() error {
+	fmt.Println("first")
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	for fd := range 3 {
+		if err := unix.Dup3(int(null.Fd()), fd, 0); err != nil {
+			return err
+		}
+	}
+	time.Sleep(100 * time.Millisecond)
+	console, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = console.WriteString(strings.Repeat("more\n", 10_000) + "last\n")
+	return err
+}
+
+// mountsVerb says which of three directories show what the host mounts in them, and mounts something in each itself.
+func mountsVerb() error {
+	line := make([]byte, 1)
+	fmt.Println("ready")
+	if _, err := os.Stdin.Read(line); err != nil {
+		return err
+	}
+	dirs := []string{"/private", "/slave", "/shared"}
+	for _, dir := range dirs {
+		fmt.Println(dir, exists(dir+"/host/x"))
+	}
+	for _, dir := range dirs {
+		if err := unix.Mount("tmpfs", dir+"/inner", "tmpfs", 0, ""); err != nil {
+			return fmt.Errorf("mount on %s: %w", dir, err)
+		}
+		if err := os.WriteFile(dir+"/inner/from"+strings.ReplaceAll(dir, "/", "-"), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	fmt.Println("mounted")
+	_, err := os.Stdin.Read(line)
+	return err
 }
 
 // hullVerb runs a container as hull does in the foreground: the configuration is in $CONFIG, the root in $ROOT.
@@ -171,7 +337,7 @@ func create(t *testing.T, h *Host, config Config) *Container {
 	}
 	t.Cleanup(func() {
 		c.Close()
-		if err := c.Remove(true); err != nil {
+		if err := c.Remove(RemoveOptions{Force: true}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -212,12 +378,19 @@ func otherHull(t *testing.T, config Config) *exec.Cmd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/proc/self/exe")
+	return otherProcess(t, verbEnv+"=hull", "CONFIG="+string(text), "ROOT="+testHost(t).Root)
+}
+
+// otherProcess runs a verb on the host, and returns once it says that it is ready.
+func otherProcess(t *testing.T, env ...string) *exec.Cmd {
+	t.Helper()
 	// By its own path: it is the executable that the built-in image has been made of.
-	if cmd.Path, err = os.Executable(); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		t.Fatal(err)
 	}
-	cmd.Env = append(os.Environ(), verbEnv+"=hull", "CONFIG="+string(text), "ROOT="+testHost(t).Root)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {

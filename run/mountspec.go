@@ -13,17 +13,23 @@ const (
 	MountBind   = "bind"
 	MountVolume = "volume"
 	MountTmpfs  = "tmpfs"
+	MountImage  = "image"
 )
 
 // MountSpec is one wish for something to appear inside a container, as -v, --mount and --tmpfs put it.
 // It is data only: nothing has been looked up on the host, and a source may not exist.
 type MountSpec struct {
-	// Type is MountBind, MountVolume or MountTmpfs.
+	// Type is one of the kinds above.
 	Type string
-	// Source is the absolute host path of a bind, the name of a volume ("" for an anonymous one), or "" for a tmpfs.
+	// Source is the absolute host path of a bind, the name of a volume ("" for an anonymous one) or of an image, or "" for
+	// a tmpfs.
 	Source string
+	// Image is the ID of an image, once it has been looked up.
+	Image string
 	// Target is the absolute, clean path inside the container, never "/".
 	Target string
+	// Long says that it was spelled out with --mount, which inspect shows in a place of its own.
+	Long bool
 	// ReadOnly asks for a read-only mount.
 	ReadOnly bool
 
@@ -39,14 +45,14 @@ type MountSpec struct {
 	ReadOnlyForceRecursive bool
 	// Relabel is "", "z" (shared) or "Z" (private): the SELinux label for the source of a bind.
 	Relabel string
-	// Overlay gives the container a throw-away writable layer over the source of a bind (podman's O).
+	// Overlay gives the container a throw-away writable layer over a bind or volume (podman's O).
 	Overlay bool
 	// Chown hands the source to the container's user (podman's U).
 	Chown bool
 
 	// NoCopy leaves a fresh volume empty where the image has content at Target.
 	NoCopy bool
-	// Subpath is a relative path below a volume's root that is mounted instead of the root.
+	// Subpath is a relative path below a volume's or image's root that is mounted instead of the root.
 	Subpath string
 	// Driver is the volume driver, "" for local; DriverOpts and Labels are given to a volume that has to be made.
 	Driver     string

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // Device is a wish for a device of the host inside the container.
@@ -64,4 +67,41 @@ func isDeviceMode(s string) bool {
 		return false
 	}
 	return strings.Count(s, "r") < 2 && strings.Count(s, "w") < 2 && strings.Count(s, "m") < 2
+}
+
+// ParseDeviceRule reads --device-cgroup-rule: TYPE MAJOR:MINOR ACCESS, where the type is a for both c and b, a number may be
+// * for all, and the access is a choice of r, w and m. What it names is allowed; Docker's grammar, exactly one space apart.
+func ParseDeviceRule(s string) (specs.LinuxDeviceCgroup, error) {
+	rule, ok := parseDeviceRule(s)
+	if !ok {
+		return rule, fmt.Errorf("device-cgroup-rule %q: invalid device cgroup format: want a, b or c, MAJOR:MINOR or *, and some of r, w and m",
+			s)
+	}
+	return rule, nil
+}
+
+func parseDeviceRule(s string) (rule specs.LinuxDeviceCgroup, ok bool) {
+	words := strings.Split(s, " ")
+	if len(words) != 3 || len(words[0]) != 1 || !strings.Contains("abc", words[0]) {
+		return rule, false
+	}
+	major, minor, ok := strings.Cut(words[1], ":")
+	rule = specs.LinuxDeviceCgroup{Allow: true, Type: words[0], Access: words[2]}
+	if !ok || len(words[2]) > 3 || words[2] == "" || strings.Trim(words[2], "rwm") != "" {
+		return rule, false
+	}
+	if rule.Major, ok = deviceNumber(major); ok {
+		rule.Minor, ok = deviceNumber(minor)
+	}
+	return rule, ok
+}
+
+// deviceNumber reads a number that a device may have; nil stands for all.
+func deviceNumber(s string) (*int64, bool) {
+	if s == "*" {
+		return nil, true
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	number := int64(n)
+	return &number, err == nil && s[0] != '+'
 }

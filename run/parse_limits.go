@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -140,4 +141,34 @@ func parseDeviceRate(s string, number func(string) (uint64, error)) (DeviceRate,
 		return DeviceRate{}, fmt.Errorf("device rate %q: invalid rate for device: %q", s, s[i+1:])
 	}
 	return DeviceRate{Path: s[:i], Rate: rate}, nil
+}
+
+// ParseTimeout reads --timeout: TIME[,GRACE], each in seconds, or as a duration such as 90s, 2m or 1h30m. 0 is no limit,
+// which a negative limit stands for, so that it can be told from one that nobody has spoken of.
+func ParseTimeout(s string) (limit, grace time.Duration, err error) {
+	first, second, hasGrace := strings.Cut(s, ",")
+	if limit, err = parseSeconds(first); err == nil && hasGrace {
+		grace, err = parseSeconds(second)
+	}
+	switch {
+	case err != nil:
+		return 0, 0, fmt.Errorf("timeout %q: want seconds or a duration such as 90s or 2m, and perhaps a grace: 10m,30s", s)
+	case limit == 0 && hasGrace:
+		return 0, 0, fmt.Errorf("timeout %q: 0 is no limit, so nothing can follow it", s)
+	case limit == 0:
+		limit = -1
+	}
+	return limit, grace, nil
+}
+
+// parseSeconds reads whole seconds, or a duration of Go's.
+func parseSeconds(s string) (time.Duration, error) {
+	if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+		return time.Duration(n) * time.Second, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && d < 0 {
+		err = errors.New("negative")
+	}
+	return d, err
 }

@@ -25,6 +25,7 @@ type mountFields struct {
 	MountSpec
 	cwd                   string
 	bind, volume, inTmpfs bool
+	image                 bool
 }
 
 func parseMount(s, cwd string) (MountSpec, error) {
@@ -32,7 +33,7 @@ func parseMount(s, cwd string) (MountSpec, error) {
 	if err != nil {
 		return MountSpec{}, err
 	}
-	m := mountFields{MountSpec: MountSpec{Type: MountVolume}, cwd: cwd}
+	m := mountFields{MountSpec: MountSpec{Type: MountVolume, Long: true}, cwd: cwd}
 	for _, field := range fields {
 		if err := m.field(field); err != nil {
 			return MountSpec{}, err
@@ -86,6 +87,13 @@ func (m *mountFields) field(field string) error {
 		case "tmpfs":
 			m.inTmpfs = true
 			return m.tmpfsField(key, value)
+		case "image":
+			m.image = true
+			if key != "image-subpath" {
+				return fmt.Errorf("unknown option %q", key)
+			}
+			m.Subpath = value
+			return nil
 		}
 	}
 	return m.commonField(key, value)
@@ -236,10 +244,10 @@ func (m *mountFields) check() (err error) {
 		err = m.checkVolume()
 	case MountTmpfs:
 		err = m.checkTmpfs()
-	case "image":
-		return errors.New("type \"image\" is not known yet: want bind, volume or tmpfs")
+	case MountImage:
+		err = m.checkImage()
 	default:
-		return fmt.Errorf("invalid mount type %q: want bind, volume or tmpfs", m.Type)
+		return fmt.Errorf("invalid mount type %q: want bind, volume, tmpfs or image", m.Type)
 	}
 	if err != nil {
 		return err
@@ -255,6 +263,8 @@ func (m *mountFields) checkGroups() error {
 		return fmt.Errorf("cannot mix 'volume-*' options with mount type %q", m.Type)
 	case m.inTmpfs && m.Type != MountTmpfs:
 		return fmt.Errorf("cannot mix 'tmpfs-*' options with mount type %q", m.Type)
+	case m.image && m.Type != MountImage:
+		return fmt.Errorf("cannot mix 'image-*' options with mount type %q", m.Type)
 	}
 	return nil
 }
@@ -294,12 +304,28 @@ func (m *mountFields) checkVolume() error {
 	if m.Source == "" {
 		return errors.New("volume-subpath needs the name of a volume in source")
 	}
+	return m.checkSubpath()
+}
+
+func (m *mountFields) checkSubpath() error {
 	clean := path.Clean(m.Subpath)
 	if path.IsAbs(clean) || clean == ".." || strings.HasPrefix(clean, "../") {
-		return fmt.Errorf("subpath %q must be a relative path within the volume", m.Subpath)
+		return fmt.Errorf("subpath %q must be a relative path within the %s", m.Subpath, m.Type)
 	}
 	m.Subpath = clean
 	return nil
+}
+
+// checkImage: nothing writes to an image.
+func (m *mountFields) checkImage() error {
+	if m.Source == "" {
+		return errors.New("source is required for a mount of an image")
+	}
+	m.ReadOnly = true
+	if m.Subpath == "" {
+		return nil
+	}
+	return m.checkSubpath()
 }
 
 func (m *mountFields) checkTmpfs() error {

@@ -37,6 +37,7 @@ func TestParseVolume(t *testing.T) {
 		{in: "/data", want: MountSpec{Type: MountVolume, Target: "/data"}},
 		{in: "data:/data", want: named},
 		{in: "data:/data:ro", want: with(named, func(m *MountSpec) { m.ReadOnly = true })},
+		{in: "data:/data:O", want: with(named, func(m *MountSpec) { m.Overlay = true })},
 		{in: "data:/data:nocopy,rw", want: with(named, func(m *MountSpec) { m.NoCopy = true })},
 		{in: "/srv:/srv", want: bind("/srv", "/srv")},
 		{in: "/:/host", want: bind("/", "/host")},
@@ -51,7 +52,9 @@ func TestParseVolume(t *testing.T) {
 		{in: "/a:/b:z,rslave,noexec", want: with(bind("/a", "/b"), func(m *MountSpec) {
 			m.Relabel, m.Propagation, m.Options = "z", "rslave", []string{"noexec"}
 		})},
-		{in: "/a:/b:O,U", want: with(bind("/a", "/b"), func(m *MountSpec) { m.Overlay, m.Chown = true, true })},
+		{in: "/a:/b:O", want: with(bind("/a", "/b"), func(m *MountSpec) { m.Overlay = true })},
+		{in: "/a:/b:U", want: with(bind("/a", "/b"), func(m *MountSpec) { m.Chown = true })},
+		{in: "/a:/b:O,U", err: "contradict"},
 		{in: "/a:/b:cached,r0", want: with(bind("/a", "/b"), func(m *MountSpec) { m.Unknown = []string{"r0"} })},
 
 		{in: "", err: `volume "": empty section`},
@@ -74,7 +77,6 @@ func TestParseVolume(t *testing.T) {
 		{in: "/a:/b:shared,private", err: "contradict"},
 		{in: "/a:/b:O,ro", err: "contradict"},
 		{in: "data:/b:shared", err: "is for a bind mount"},
-		{in: "data:/b:O", err: "is for a bind mount"},
 		{in: "/a:/b:nocopy", err: "is for a volume"},
 	}
 	for _, test := range tests {
@@ -112,6 +114,7 @@ func TestParseMount(t *testing.T) {
 		{in: "src=vol,dst=/t,volume-nocopy,volume-label=a=b,volume-label=c,volume-driver=local,volume-opt=o=x=y,volume-subpath=./p/q",
 			want: MountSpec{Type: MountVolume, Source: "vol", Target: "/t", NoCopy: true, Labels: map[string]string{"a": "b", "c": ""},
 				Driver: "local", DriverOpts: map[string]string{"o": "x=y"}, Subpath: "p/q"}},
+		{in: "type=image,src=busybox:1,dst=/t,image-subpath=a//b", want: MountSpec{Type: MountImage, Source: "busybox:1", Target: "/t", ReadOnly: true, Subpath: "a/b"}},
 		{in: "type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=700",
 			want: MountSpec{Type: MountTmpfs, Target: "/t", TmpfsSize: 64 << 20, TmpfsMode: 0o700, Options: tmpfsDefaults()}},
 
@@ -138,7 +141,10 @@ func TestParseMount(t *testing.T) {
 		{in: "type=tmpfs,src=/s,dst=/t", err: "no source"},
 		{in: "type=tmpfs,dst=/t,tmpfs-size=big", err: "invalid size"},
 		{in: "type=tmpfs,dst=/t,tmpfs-mode=999", err: "octal"},
-		{in: "type=image,src=x,dst=/t", err: "not known yet"},
+		{in: "type=image,dst=/t", err: "source is required"},
+		{in: "type=image,src=x,dst=/t,image-subpath=/abs", err: "must be a relative path within the image"},
+		{in: "type=image,src=x,dst=/t,image-colour=red", err: "unknown option"},
+		{in: "type=bind,src=/x,dst=/t,image-subpath=a", err: "cannot mix 'image-*' options"},
 		{in: "type=npipe,src=x,dst=/t", err: "invalid mount type"},
 		{in: "src=a/b,dst=/t", err: "invalid characters"},
 		{in: "src=vol,dst=/t,volume-subpath=../x", err: "relative path within the volume"},
@@ -149,12 +155,29 @@ func TestParseMount(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.in, func(t *testing.T) {
 			got, err := ParseMount(test.in, "/cwd")
-			if wantErr(t, err, test.err) {
+			if test.want.Long = true; wantErr(t, err, test.err) {
 				if diff := cmp.Diff(test.want, got); diff != "" {
 					t.Error(diff)
 				}
 			}
 		})
+	}
+}
+
+func TestParseVolumesFrom(t *testing.T) {
+	for _, row := range []struct {
+		in, container string
+		readOnly      bool
+		err           string
+	}{
+		{in: "c", container: "c"}, {in: "c:ro", container: "c", readOnly: true}, {in: "c:rw", container: "c"}, {in: "c:z,ro", container: "c", readOnly: true},
+		{in: "", err: "want CONTAINER"}, {in: ":ro", err: "want CONTAINER"}, {in: "c:", err: `invalid mode ""`}, {in: "c:nocopy", err: "invalid mode"},
+		{in: "c:ro:rw", err: "invalid mode"},
+	} {
+		container, readOnly, err := ParseVolumesFrom(row.in)
+		if wantErr(t, err, row.err) && (container != row.container || readOnly != row.readOnly) {
+			t.Errorf("%q: %q %v", row.in, container, readOnly)
+		}
 	}
 }
 

@@ -1,8 +1,10 @@
 package run
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +221,24 @@ func TestParseDevice(t *testing.T) {
 	})
 }
 
+func TestParseDeviceRule(t *testing.T) {
+	number := func(n *int64) string {
+		if n == nil {
+			return "*"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	show := func(r specs.LinuxDeviceCgroup) string {
+		return fmt.Sprint(r.Allow, " ", r.Type, " ", number(r.Major), ":", number(r.Minor), " ", r.Access)
+	}
+	const bad = "! invalid device cgroup format"
+	table(t, ParseDeviceRule, show, map[string]string{
+		"c 1:11 rwm": "true c 1:11 rwm", "b 8:* r": "true b 8:* r", "a *:* rwm": "true a *:* rwm", "c *:3 mr": "true c *:3 mr",
+		"": bad, "c": bad, "c 1:11": bad, "c 1:11 x": bad, "d 1:11 r": bad, "c 1 r": bad, "c 1:x r": bad, "c -1:3 r": bad, "c +1:3 r": bad,
+		"c  1:3 r": bad, "c 1:3 rwmr": bad, "c :3 r": bad, "c 1:3:4 r": bad, "c 4294967296:1 r": bad, " c 1:3 r": bad, "c 1:3 r\n": bad,
+	})
+}
+
 func TestSecurityOpts(t *testing.T) {
 	var o SecurityOpts
 	for _, s := range []string{
@@ -346,6 +366,23 @@ func TestParseRestart(t *testing.T) {
 	for _, in := range []string{"bogus", "always:3", "no:1", "on-failure:x", "on-failure:-1"} {
 		if _, err := ParseRestart(in); err == nil || !strings.Contains(err.Error(), "invalid restart policy") {
 			t.Errorf("%q: %v", in, err)
+		}
+	}
+}
+
+func TestParseDetachKeys(t *testing.T) {
+	good := map[string]string{
+		"": "\x10\x11", "ctrl-p,ctrl-q": "\x10\x11", "a": "a", "ctrl-a,a,ctrl-c": "\x01a\x03", "ctrl-@": "\x00", "ctrl-[,ctrl-_": "\x1b\x1f",
+		"ctrl-\\,ctrl-],ctrl-^": "\x1c\x1d\x1e", "Q,^": "Q^", "DEL": "\x7f",
+	}
+	for in, want := range good {
+		if got, err := ParseDetachKeys(in); err != nil || string(got) != want {
+			t.Errorf("%q: got %q, %v", in, got, err)
+		}
+	}
+	for _, in := range []string{",", "a,", "ctrl-", "ctrl-A", "ctrl-1", "ctrl-ab", "ctrl-p ctrl-q", "shift-a", "é"} {
+		if got, err := ParseDetachKeys(in); err == nil || !strings.Contains(err.Error(), "detach-keys") {
+			t.Errorf("%q: got %q, %v", in, got, err)
 		}
 	}
 }

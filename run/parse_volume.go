@@ -99,14 +99,14 @@ func (m *MountSpec) checkVolumeOptions() error {
 	if m.Type == MountVolume && m.Propagation != "" {
 		return fmt.Errorf("option %s is for a bind mount, and this is a volume", m.Propagation)
 	}
-	if m.Type == MountVolume && m.Overlay {
-		return errors.New("option O is for a bind mount, and this is a volume")
-	}
 	if m.Type == MountBind && m.NoCopy {
 		return errors.New("option nocopy is for a volume, and this is a bind mount")
 	}
 	if m.Overlay && m.ReadOnly {
 		return errors.New("options O and ro contradict each other")
+	}
+	if m.Overlay && m.Chown {
+		return errors.New("options O and U contradict each other: what is shown through O keeps its owners")
 	}
 	return nil
 }

@@ -54,6 +54,29 @@ func hasBlank(s string) bool {
 	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
 }
 
+// ParseDetachKeys reads --detach-keys: a list of keys with commas between, each a single character, or ctrl- and one of
+// a-z @ [ \ ] ^ _, or DEL. It gives the bytes that a terminal sends for them; "" stands for ctrl-p,ctrl-q.
+func ParseDetachKeys(s string) ([]byte, error) {
+	if s == "" {
+		return []byte{'p' & 0x1f, 'q' & 0x1f}, nil
+	}
+	var keys []byte
+	for key := range strings.SplitSeq(s, ",") {
+		name, control := strings.CutPrefix(key, "ctrl-")
+		switch {
+		case len(key) == 1:
+			keys = append(keys, key[0])
+		case control && len(name) == 1 && strings.Contains("abcdefghijklmnopqrstuvwxyz@[\\]^_", name):
+			keys = append(keys, name[0]&0x1f)
+		case key == "DEL":
+			keys = append(keys, 0x7f)
+		default:
+			return nil, fmt.Errorf("detach-keys %q: unknown key %q: want a character, or ctrl- and one of a-z @ [ \\ ] ^ _", s, key)
+		}
+	}
+	return keys, nil
+}
+
 // HostGateway is the address in --add-host that stands for the host as the container sees it.
 const HostGateway = "host-gateway"
 

@@ -1,10 +1,10 @@
 package run
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/cgroups"
+	"github.com/hullrun/hull/internal/given"
+	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/ns"
 	"github.com/hullrun/hull/ns/seccomp"
 )
@@ -19,13 +21,18 @@ import (
 // findMounts turns what was asked for into mounts of things that exist.
 func (s *start) findMounts() ([]specs.Mount, error) {
 	var mounts []specs.Mount
-	for _, m := range s.Config.Files.Mounts {
+	for _, m := range ownWorkdir(&s.Config, &s.image.Config.Config, s.Mounts) {
 		for _, o := range m.Unknown {
 			s.host.warn("volume %s: option %q is unknown and ignored", m.Target, o)
 		}
 		one, err := s.findMount(m)
 		if err != nil {
 			return nil, err
+		}
+		if m.Chown && one.Type == "bind" {
+			if err := s.giveToUser(one.Source); err != nil {
+				return nil, fmt.Errorf("mount %q: option U: %w", m.Target, err)
+			}
 		}
 		mounts = append(mounts, one)
 	}
@@ -37,34 +44,100 @@ func (s *start) findMount(m MountSpec) (specs.Mount, error) {
 	case MountTmpfs:
 		return tmpfsMount(m), nil
 	case MountVolume:
-		name := m.Source
-		if name == "" {
-			name = NewID()
-			s.Volumes = append(s.Volumes, name)
+		return s.findVolume(m)
+	case MountImage:
+		return s.findImage(m)
+	}
+	if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
+		if !m.CreateSource {
+			return specs.Mount{}, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
 		}
-		dir, err := s.host.volume(name)
-		if err != nil {
-			return specs.Mount{}, err
+		if err := os.MkdirAll(m.Source, 0o755); err != nil {
+			return specs.Mount{}, fmt.Errorf("create bind source: %w", err)
 		}
-		m.Source = filepath.Join(dir, m.Subpath)
-	case MountBind:
-		if _, err := os.Stat(m.Source); errors.Is(err, os.ErrNotExist) {
-			if !m.CreateSource {
-				return specs.Mount{}, fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s", m.Source)
-			}
-			if err := os.MkdirAll(m.Source, 0o755); err != nil {
-				return specs.Mount{}, fmt.Errorf("create bind source: %w", err)
-			}
-		} else if err != nil {
-			return specs.Mount{}, fmt.Errorf("bind: %w", err)
-		}
+	} else if err != nil {
+		return specs.Mount{}, fmt.Errorf("bind: %w", err)
+	}
+	if m.Overlay {
+		return s.overlayBind(m)
+	}
+	if err := s.checkBind(m); err != nil {
+		return specs.Mount{}, err
 	}
 	bind := bindMount(m)
-	if s.world.Identity.UserNS || s.Config.Isolation.Privileged || harmlessDevice(m.Source) || underDev(m.Source) {
+	own := s.world.Identity
+	if own.Mapped && !underDev(m.Source) {
+		bind.Options = append(bind.Options, ns.IDMapOption)
+	}
+	// Not where a node that somebody else has made would show as one of the container's own.
+	if own.UserNS && !own.Mapped || s.opensNodes() || harmlessDevice(m.Source) || underDev(m.Source) {
 		// In a user namespace nobody makes a node that opens; for the host's /dev there are the rules of a cgroup.
 		bind.Options = slices.DeleteFunc(bind.Options, func(o string) bool { return o == "nodev" })
 	}
 	return bind, nil
+}
+
+// findVolume shows a volume. No device node in it opens, except where they all may.
+func (s *start) findVolume(m MountSpec) (specs.Mount, error) {
+	v, err := s.host.Volume(m.Source)
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	source, err := v.source(s.host.rootless)
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	var mount specs.Mount
+	switch source.kind {
+	case "", "bind":
+		if source.bind(&m, v.Mountpoint); m.Overlay {
+			return s.overlayBind(m)
+		}
+		err = s.checkBind(m)
+		if mount = bindMount(m); s.world.Identity.Mapped {
+			mount.Options = append(mount.Options, ns.IDMapOption)
+		}
+	default:
+		mount, err = source.mount(m)
+	}
+	if err != nil {
+		return specs.Mount{}, fmt.Errorf("volume %s: %w", v.Name, err)
+	}
+	if s.opensNodes() {
+		mount.Options = slices.DeleteFunc(mount.Options, func(o string) bool { return o == "nodev" })
+	}
+	return mount, nil
+}
+
+// opensNodes says whether device nodes open wherever they are. With ids of its own, root of the container is nobody to the
+// host's devices, and must not become somebody by the way in which files are shown.
+func (s *start) opensNodes() bool {
+	return (s.Config.Isolation.Privileged || s.world.OpenNodes) && !s.world.Identity.Mapped
+}
+
+// findImage shows an image, which cannot be written.
+func (s *start) findImage(m MountSpec) (specs.Mount, error) {
+	img, err := s.host.Images.Lookup(m.Image)
+	if err != nil {
+		return specs.Mount{}, fmt.Errorf("mount image %q: %w", m.Source, err)
+	}
+	mount, err := s.host.Images.Mount("", "", img, layers.MountOptions{ReadOnly: true, UserXattr: s.world.Identity.UserNS})
+	mount.Destination = m.Target
+	mount.Options = append(mount.Options, "nodev")
+	if m.Subpath != "" {
+		mount.Options = append(mount.Options, ns.SubdirOption+m.Subpath)
+	}
+	return mount, err
+}
+
+// checkBind refuses what the kernel would refuse without a reason, or silently not do.
+func (s *start) checkBind(m MountSpec) error {
+	if s.world.Identity.UserNS && m.NonRecursive {
+		if err := checkSubmounts(m); err != nil {
+			return err
+		}
+	}
+	return s.host.checkPropagation(m, s.world.Identity.UserNS)
 }
 
 func underDev(path string) bool { return path == "/dev" || strings.HasPrefix(path, "/dev/") }
@@ -99,6 +172,9 @@ func bindMount(m MountSpec) specs.Mount {
 	} else {
 		options = append(options, "rprivate")
 	}
+	if m.Subpath != "" {
+		options = append(options, ns.SubdirOption+m.Subpath)
+	}
 	return specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options}
 }
 
@@ -122,15 +198,6 @@ func tmpfsMount(m MountSpec) specs.Mount {
 		options = append(options, "ro")
 	}
 	return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: options}
-}
-
-// volume is the directory of a named volume, made on its first use.
-func (h *Host) volume(name string) (string, error) {
-	dir := filepath.Join(h.Root, "volumes", name, "_data")
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("create volume %q: %w", name, err)
-	}
-	return dir, nil
 }
 
 // ownCapabilities are those that this process may give away.
@@ -157,12 +224,11 @@ func seccompProfile(c *Config, bounding []string) (*specs.LinuxSeccomp, error) {
 	case file == "" || file == "builtin":
 		return seccomp.Default(bounding, "")
 	default:
-		f, err := os.Open(file)
+		text, err := given.ReadFile(file, given.Limit)
 		if err != nil {
 			return nil, fmt.Errorf("seccomp profile: %w", err)
 		}
-		defer f.Close()
-		p, err := seccomp.Load(f, bounding, "")
+		p, err := seccomp.Load(bytes.NewReader(text), bounding, "")
 		if err != nil {
 			return nil, fmt.Errorf("%q: %w", file, err)
 		}
@@ -185,7 +251,7 @@ func (s *start) makeGroup() error {
 		return nil
 	}
 	group, warnings, err := cgroups.New(s.ID, resources, cgroups.Options{
-		Parent: s.Config.Limits.CgroupParent, Rootless: s.host.rootless, Always: wanted,
+		Parent: s.Config.Limits.CgroupParent, Rootless: s.host.rootless, Always: wanted, Measure: s.Config.Isolation.Sandbox,
 	})
 	if err != nil {
 		return err
@@ -196,14 +262,33 @@ func (s *start) makeGroup() error {
 		s.world.CgroupV2 = group.Dir() != nil
 		s.world.CgroupV1 = !s.world.CgroupV2
 	}
+	s.world.OpenNodes = group != nil && len(s.Config.Files.DeviceRules) > 0 && !s.world.Identity.UserNS &&
+		!slices.ContainsFunc(warnings, func(w cgroups.Warning) bool { return w.Flag == cgroups.FlagDevices })
+	return s.warnOfLimits(resources, warnings)
+}
+
+// warnOfLimits says what cannot be kept. What only --sandbox has asked for is one line together.
+func (s *start) warnOfLimits(resources *specs.LinuxResources, warnings []cgroups.Warning) error {
+	var implied []string
+	cause := ""
 	for _, w := range warnings {
-		if w.Flag == "--memory-swap" && impliedSwap(resources.Memory) || w.Flag == "--cpu-period" && s.Config.Limits.NanoCPUs > 0 {
+		if w.Flag == "--memory-swap" && (impliedSwap(resources.Memory) || s.Config.Isolation.Sandbox) || w.Flag == "--cpu-period" && s.Config.Limits.NanoCPUs > 0 {
 			continue // nobody asked for it, and --memory has a line of its own
+		}
+		if w.Flag == "--pids-limit" && s.Config.Isolation.Sandbox && s.host.rootless {
+			continue // RLIMIT_NPROC keeps it, see sandboxLimits
 		}
 		if s.Config.Limits.Require {
 			return fmt.Errorf("%v (--require-limits)", w)
 		}
+		if s.Config.Isolation.implies(w.Flag) {
+			implied, cause = append(implied, w.Flag), w.Cause
+			continue
+		}
 		s.host.warn("%v", w)
+	}
+	if len(implied) > 0 {
+		s.host.warn("--sandbox: without the effect of %s: %s", strings.Join(implied, ", "), cause)
 	}
 	return nil
 }

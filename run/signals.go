@@ -8,27 +8,36 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/hullrun/hull/ns"
 )
+
+// program is what signals are passed on to: an *ns.Process, or one at the other end of a socket.
+type program interface {
+	Signal(syscall.Signal) error
+	Guard() (release func(), err error)
+}
 
 // signals collects what is sent to hull while a container runs in the foreground.
 type signals struct {
 	caught chan os.Signal
 	proxy  bool
-	nohup  bool // the caller has set SIGHUP to be ignored: the container may outlive it
-	parent int  // pid of the caller
+	nohup  bool          // the caller has set SIGHUP to be ignored: the container may outlive it
+	parent int           // pid of the caller
+	ready  chan struct{} // closed when signals are collected
 }
 
 // catchSignals begins to collect what people and shells send to end a program, before anything exists that it could
 // leave half-made. Signals that the caller has set to be ignored stay so: a shell does it for a job in the background,
 // nohup for one that is to stay. They stay caught after the end, so that the clean-up is not cut short.
 func catchSignals(proxy bool) *signals {
-	s := &signals{caught: make(chan os.Signal, 128), proxy: proxy, nohup: signal.Ignored(unix.SIGHUP), parent: os.Getppid()}
+	s := &signals{caught: make(chan os.Signal, 128), proxy: proxy, nohup: signal.Ignored(unix.SIGHUP), parent: os.Getppid(),
+		ready: make(chan struct{})}
 	// A reader that is gone is an error of the write, not the end of hull: the container has to be taken down. The
 	// program itself gets the default again.
 	signal.Ignore(unix.SIGPIPE)
-	s.catch(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	go func() { // it takes the runtime a change of threads each, and there is something else to do meanwhile
+		defer close(s.ready)
+		s.catch(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM)
+	}()
 	return s
 }
 
@@ -63,12 +72,20 @@ func (s *signals) catchAll(stop chan struct{}) {
 // settled is how long a program has run before it is worth the trouble to listen for everything.
 const settled = 10 * time.Millisecond
 
-// forward passes signals to the program until stop is closed. It kills the program when its time is up (the result
-// is then true), when ctx ends, when the caller has ended, and at the third request in a row to end.
-func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit time.Duration, stop chan struct{}) bool {
+// timeLimit is how long a program may run, 0 or less for ever, and how it ends then: with SIGKILL, or, if there is a grace,
+// with a signal that asks for it, and SIGKILL after the grace.
+type timeLimit struct {
+	after, grace time.Duration
+	signal       syscall.Signal
+}
+
+// forward passes signals to the program until stop is closed; resize takes a change of the caller's terminal, if it can. It
+// ends the program when its time is up (the result is then true), and kills it when ctx ends, when the caller has ended, and
+// at the third request in a row to end.
+func (s *signals) forward(ctx context.Context, p program, resize func() bool, limit timeLimit, stop chan struct{}) bool {
 	var timeUp <-chan time.Time
-	if limit > 0 {
-		timer := time.NewTimer(limit)
+	if limit.after > 0 {
+		timer := time.NewTimer(limit.after)
 		defer timer.Stop()
 		timeUp = timer.C
 	}
@@ -88,9 +105,17 @@ func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit
 			}
 			orphaned = s.watchParent(stop)
 			s.catchAll(stop)
+			resize() // a change before that went by unnoticed
 		case <-timeUp:
+			if timedOut || limit.grace <= 0 {
+				limit.signal = unix.SIGKILL
+			} else {
+				timer := time.NewTimer(limit.grace)
+				defer timer.Stop()
+				timeUp = timer.C
+			}
 			timedOut = true
-			_ = p.Signal(unix.SIGKILL)
+			_ = p.Signal(limit.signal)
 		case <-orphaned:
 			orphaned = nil
 			_ = p.Signal(unix.SIGKILL)
@@ -99,8 +124,7 @@ func (s *signals) forward(ctx context.Context, p *ns.Process, io *streams, limit
 			ctx = context.Background()
 		case sig := <-s.caught:
 			n := sig.(syscall.Signal)
-			if n == unix.SIGWINCH && io.console != nil {
-				io.resize()
+			if n == unix.SIGWINCH && resize() {
 				continue
 			}
 			if n == unix.SIGINT || n == unix.SIGTERM {

@@ -26,6 +26,10 @@ type World struct {
 	Permitted []string
 	// CgroupV2 is true where the container gets a cgroup v2 group, CgroupV1 where it gets v1 groups.
 	CgroupV1, CgroupV2 bool
+	// OpenNodes is true where the rules of its cgroup, and no mount flag, say which device nodes open.
+	OpenNodes bool
+	// NetNS is the network namespace of another container's, "" for one of its own.
+	NetNS string
 	// NoMqueue is true where the host has no /dev/mqueue to share.
 	NoMqueue bool
 	// Size of the caller's terminal, nil if it has none.
@@ -41,32 +45,20 @@ func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	cwd := cmp.Or(c.Process.Workdir, image.Config.WorkingDir, "/")
-	if !strings.HasPrefix(cwd, "/") {
-		cwd = "/" + cwd // the image's: old builders left the slash out
+	p, err := process(c, &image.Config, args, w)
+	if err != nil {
+		return nil, err
 	}
-	user := w.User.User
-	if c.Process.Umask != "" {
-		mask, err := strconv.ParseUint(c.Process.Umask, 8, 9)
-		if err != nil {
-			return nil, fmt.Errorf("umask %q: want octal", c.Process.Umask)
-		}
-		bits := uint32(mask)
-		user.Umask = &bits
+	if err := checkText(p); err != nil {
+		return nil, err
 	}
 	s := &specs.Spec{
 		Version:    specs.Version,
 		Hostname:   hostname(c, w.ID),
 		Domainname: c.Network.Domainname,
 		Root:       &specs.Root{Path: w.Dir, Readonly: c.Files.ReadOnly},
-		Process: &specs.Process{
-			Args: args, Cwd: cwd, Env: environment(c, &image.Config, w), User: user,
-			Terminal: c.Process.TTY, ConsoleSize: w.ConsoleSize,
-			Capabilities:    capabilities(c, w),
-			NoNewPrivileges: c.Isolation.Security.NoNewPrivileges,
-			Rlimits:         c.Limits.Ulimits, OOMScoreAdj: c.Limits.OOMScoreAdj,
-		},
-		Mounts: mounts(c, w),
+		Process:    p,
+		Mounts:     mounts(c, w),
 		Linux: &specs.Linux{
 			Namespaces: namespaces(c, w), Sysctl: c.Limits.Sysctls, Devices: w.Devices,
 			UIDMappings: w.Identity.UIDs, GIDMappings: w.Identity.GIDs,
@@ -80,6 +72,46 @@ func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = maskedPaths(), readonlyPaths()
 	}
 	return s, nil
+}
+
+// checkText refuses what the kernel would read only half of: an image's words, and those of a caller that are no program's
+// arguments, may hold zero bytes.
+func checkText(p *specs.Process) error {
+	for _, list := range []struct {
+		what  string
+		words []string
+	}{{"argument", p.Args}, {"env", p.Env}, {"working directory", []string{p.Cwd}}} {
+		for _, word := range list.words {
+			if strings.IndexByte(word, 0) >= 0 {
+				return fmt.Errorf("%s %q: zero byte", list.what, word[:min(len(word), 200)])
+			}
+		}
+	}
+	return nil
+}
+
+// process is the program and its rights.
+func process(c *Config, image *v1.Config, args []string, w World) (*specs.Process, error) {
+	cwd := cmp.Or(c.Process.Workdir, image.WorkingDir, "/")
+	if !strings.HasPrefix(cwd, "/") {
+		cwd = "/" + cwd // see workdir
+	}
+	user := w.User.User
+	if c.Process.Umask != "" {
+		mask, err := strconv.ParseUint(c.Process.Umask, 8, 9)
+		if err != nil {
+			return nil, fmt.Errorf("umask %q: want octal", c.Process.Umask)
+		}
+		bits := uint32(mask)
+		user.Umask = &bits
+	}
+	return &specs.Process{
+		Args: args, Cwd: cwd, Env: environment(c, image, w), User: user,
+		Terminal: c.Process.TTY, ConsoleSize: w.ConsoleSize,
+		Capabilities:    capabilities(c, w),
+		NoNewPrivileges: c.Isolation.Security.NoNewPrivileges,
+		Rlimits:         c.Limits.Ulimits, OOMScoreAdj: c.Limits.OOMScoreAdj,
+	}, nil
 }
 
 // commandLine is entry point and command, each the user's or the image's: an entry point of the user's drops the image's
@@ -135,7 +167,9 @@ func namespaces(c *Config, w World) []specs.LinuxNamespace {
 		{specs.UTSNamespace, i.UTS != "host"}, {specs.NetworkNamespace, c.Network.Mode != "host"},
 		{specs.CgroupNamespace, i.Cgroupns != "host"},
 	} {
-		if n.own {
+		if n.own && n.kind == specs.NetworkNamespace {
+			list = append(list, specs.LinuxNamespace{Type: n.kind, Path: w.NetNS})
+		} else if n.own {
 			list = append(list, specs.LinuxNamespace{Type: n.kind})
 		}
 	}
@@ -159,24 +193,45 @@ func capabilities(c *Config, w World) *specs.LinuxCapabilities {
 	return caps
 }
 
-// mounts are the root, what Docker mounts in every container, and what was asked for: an asked one takes the place of
+// mounts are the root, what was asked for, and what Docker mounts in every container: an asked one takes the place of
 // a default one, and what lies deeper comes later.
 func mounts(c *Config, w World) []specs.Mount {
-	asked := slices.Clone(w.Mounts)
-	slices.SortStableFunc(asked, func(a, b specs.Mount) int {
-		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
-	})
+	asked := byDepth(w.Mounts)
 	root := w.Root
-	if !c.Isolation.Privileged {
+	if !c.Isolation.Privileged && !w.OpenNodes {
 		root.Options = append([]string{"nodev"}, root.Options...)
 	}
-	list := []specs.Mount{root}
+	list, above := []specs.Mount{root}, []specs.Mount{}
+	for _, m := range asked {
+		if inKernelTree(m.Destination) {
+			above = append(above, m)
+		} else {
+			list = append(list, m)
+		}
+	}
 	for _, m := range defaultMounts(c, w) {
 		if !slices.ContainsFunc(asked, func(a specs.Mount) bool { return a.Destination == m.Destination }) {
 			list = append(list, m)
 		}
 	}
-	return append(list, asked...)
+	return append(list, above...)
+}
+
+// inKernelTree says whether a mount's place is in a file system that a container has from the kernel. All others come
+// first: whoever shares a volume with the container may put a link there while it starts, and one that leads to /proc would
+// lay the volume over what hull, or the container, takes for the kernel's word (CVE-2019-16884, CVE-2025-52881).
+func inKernelTree(target string) bool {
+	top, _, _ := strings.Cut(strings.TrimPrefix(target, "/"), "/")
+	return top == "proc" || top == "sys" || top == "dev"
+}
+
+// byDepth puts mounts into an order in which none covers an earlier one.
+func byDepth(mounts []specs.Mount) []specs.Mount {
+	list := slices.Clone(mounts)
+	slices.SortStableFunc(list, func(a, b specs.Mount) int {
+		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
+	})
+	return list
 }
 
 // defaultMounts are Docker's. Where the kernel lets nobody mount a file system afresh, because the container shares the
@@ -205,7 +260,7 @@ func defaultMounts(c *Config, w World) []specs.Mount {
 	if w.Identity.maps(w.Identity.GIDs, 5) {
 		pts = append(pts, "gid=5")
 	}
-	if c.Isolation.Privileged && !w.Identity.UserNS {
+	if (c.Isolation.Privileged || w.OpenNodes) && !w.Identity.UserNS {
 		dev = slices.DeleteFunc(dev, func(o string) bool { return o == nodev })
 	}
 	list := []specs.Mount{

@@ -123,7 +123,11 @@ func TestSpecWishes(t *testing.T) {
 		}},
 		{"deeper later", Config{}, World{Mounts: []specs.Mount{mount("/a/b/c"), mount("/a"), mount("/a/b")}}, func(s *specs.Spec) bool {
 			l := brief(s.Mounts)
-			return strings.Join(l[len(l)-3:], ";") == "/a bind rbind;/a/b bind rbind;/a/b/c bind rbind"
+			return strings.Join(l[1:4], ";") == "/a bind rbind;/a/b bind rbind;/a/b/c bind rbind"
+		}},
+		{"beside the kernel's, and in them", Config{}, World{Mounts: []specs.Mount{mount("/dev/x"), mount("/proc/stat"), mount("/sys/y"), mount("/device")}}, func(s *specs.Spec) bool {
+			l := brief(s.Mounts)
+			return l[1] == "/device bind rbind" && strings.Join(l[len(l)-3:], ";") == "/dev/x bind rbind;/proc/stat bind rbind;/sys/y bind rbind"
 		}},
 		{"read-only", Config{Files: FilesConfig{ReadOnly: true}}, World{}, func(s *specs.Spec) bool { return s.Root.Readonly }},
 		{"privileged", Config{Isolation: IsolationConfig{Privileged: true}}, World{}, func(s *specs.Spec) bool {
@@ -188,14 +192,14 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	got := hosts(&NetworkConfig{AddHost: []HostEntry{{"db", "10.1.2.3"}, {"up", HostGateway}}, Domainname: "example.org"}, "box")
+	got := hosts(&NetworkConfig{AddHost: []HostEntry{{"db", "10.1.2.3"}, {"up", HostGateway}}, Domainname: "example.org"}, "box", nil)
 	for _, line := range []string{"127.0.0.1\tlocalhost\n", "10.1.2.3\tdb\n", "127.0.0.1\tbox.example.org box\n", "127.0.0.1\tup\n"} {
 		if !strings.Contains(got, line) {
 			t.Errorf("no %q in %q", line, got)
 		}
 	}
 	if host, err := os.ReadFile("/etc/hosts"); err == nil && len(host) > 0 {
-		if got := hosts(&NetworkConfig{Mode: "host"}, "box"); got != string(host) {
+		if got := hosts(&NetworkConfig{Mode: "host"}, "box", nil); got != string(host) {
 			t.Errorf("in the host's network: %q", got)
 		}
 	}
@@ -209,7 +213,7 @@ func TestHosts(t *testing.T) {
 	if got := resolvConf(&NetworkConfig{}, false); strings.Contains(got, "nameserver 127.") || strings.Contains(got, "nameserver ::1") {
 		t.Errorf("the host's loopback is out of reach: %q", got)
 	}
-	files := etcFiles(&Config{Network: NetworkConfig{NoHosts: true}, Files: FilesConfig{Mounts: []MountSpec{{Target: "/etc/resolv.conf"}}}}, strings.Repeat("b", 64))
+	files := etcFiles(&State{ID: strings.Repeat("b", 64), Config: Config{Network: NetworkConfig{NoHosts: true}}, Mounts: []MountSpec{{Target: "/etc/resolv.conf"}}}, nil)
 	if len(files) != 1 || files[0].Path != "/etc/hostname" || string(files[0].Data) != "bbbbbbbbbbbb\n" {
 		t.Errorf("%q", files)
 	}
@@ -231,8 +235,8 @@ func TestLookupUser(t *testing.T) {
 		}
 	}
 	for _, row := range []struct{ user, add, want string }{
-		{"", "", "0:0 [] /root"}, {"root", "", "0:0 [] /root"}, {"web", "", "33:33 [29 30] /srv"}, {"33", "", "33:33 [29 30] /srv"}, {"web:audio", "", "33:29 [] /srv"},
-		{"7", "", "7:0 [] /"}, {"7:8", "", "7:8 [] /"}, {"7:video", "", "7:30 [] /"}, {"7", "audio 99", "7:0 [29 99] /"},
+		{"", "", "0:0 [0] /root"}, {"root", "", "0:0 [0] /root"}, {"web", "", "33:33 [33 29 30] /srv"}, {"33", "", "33:33 [33 29 30] /srv"}, {"web:audio", "", "33:29 [29] /srv"},
+		{"7", "", "7:0 [0] /"}, {"7:8", "", "7:8 [8] /"}, {"7:video", "", "7:30 [30] /"}, {"7", "audio 99", "7:0 [0 29 99] /"},
 		{"nosuch", "", `user "nosuch": unable to find user nosuch: no matching entries in passwd file`},
 		{"old", "", `user "old": unable to find user old: no matching entries in passwd file`},
 		{"0:nosuch", "", `user "0:nosuch": unable to find group nosuch: no matching entries in group file`},

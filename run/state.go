@@ -1,7 +1,6 @@
 package run
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,18 +21,28 @@ type Status string
 
 // The states of a container.
 const (
-	Created Status = "created"
-	Running Status = "running"
-	Exited  Status = "exited"
+	Created    Status = "created"
+	Running    Status = "running"
+	Paused     Status = "paused"
+	Restarting Status = "restarting"
+	Removing   Status = "removing"
+	Exited     Status = "exited"
+	Dead       Status = "dead"
 )
 
-// State is what is kept of a container, in container.json in its directory. The file is replaced as a whole. Whoever
-// runs or changes a container holds a lock (flock(2)) on its directory: Running is true only while somebody does.
+// Alive says whether the container has a process, or is about to have one again.
+func (s Status) Alive() bool { return s == Running || s == Paused || s == Restarting }
+
+// State is what is kept of a container, in container.json in its directory. The file is replaced as a whole, by
+// [Container.change]. Whoever runs or removes a container holds a lock (flock(2)) on its directory all the while: it is
+// alive only as long as somebody does.
 type State struct {
 	ID      string
 	Name    string
 	Created time.Time
 	Config  Config
+	// Labels are the user's over the image's.
+	Labels map[string]string `json:",omitempty"`
 	// ImageID is the digest of the image's configuration; Image its full name.
 	ImageID, Image string
 	// Args is the whole command line.
@@ -42,16 +50,42 @@ type State struct {
 	Status Status
 	// Pid is the program's process on the host while it runs, PidStart when it began in ticks since the boot (field 22 of
 	// /proc/PID/stat), which tells it from a later process of the same number.
-	PidStart          uint64
-	Pid               int
+	PidStart uint64
+	Pid      int
+	// Boot is the run of the kernel in which Pid and PidStart count: both can come again after the next boot.
+	Boot              string `json:",omitempty"`
 	ExitCode          int
 	OOMKilled         bool
+	TimedOut          bool  `json:",omitempty"`
+	Used              *Used `json:",omitempty"` // by the last run
 	Error             string
 	Started, Finished time.Time
 	Cgroups           []string
-	UserNS            bool
-	// Volumes are the container's anonymous ones, which go with it.
+	// LateGroup says that somebody may have made a group for it since it was started, see needGroup.
+	LateGroup bool `json:",omitempty"`
+	UserNS    bool
+	// IDs are those of a container that has some of its own, nil for all others.
+	IDs *IDRange `json:",omitempty"`
+	// Detached is true if a monitor runs it, false if it runs in somebody's foreground. Monitor is the monitor's process,
+	// MonitorStart when that began, as with PidStart.
+	Detached     bool
+	Monitor      int
+	MonitorStart uint64
+	// RestartCount is how often its policy has started it again since it was last started by hand. Stopped notes that it
+	// was ended by hand, so that no policy starts it.
+	RestartCount int
+	Stopped      bool
+	// Probed is true if its health is looked at: see Container.Health.
+	Probed bool `json:",omitempty"`
+	// StartAgain asks for one more start when the program has ended, whatever the policy.
+	StartAgain bool `json:",omitempty"`
+	// Mounts are what is mounted in it besides its root: Config's, --volumes-from's and the image's volumes, all of which
+	// have a name by now.
+	Mounts []MountSpec
+	// Volumes names the anonymous ones of its volumes, which go with it if that is asked for.
 	Volumes []string
+	// Ends are what it has, or had at its last run, on each of its networks.
+	Ends []NetworkEnd `json:",omitempty"`
 }
 
 // Container is one container of a host.
@@ -62,108 +96,141 @@ type Container struct {
 	image *layers.Image // known after Create
 	// inUse keeps the image from being removed until the state, written down, shows that it is in use.
 	inUse *os.File
-	// orphan is the pid of a program whose hull is gone, if it had one when the state was written.
-	orphan int
+	// volumesInUse do the same for its volumes.
+	volumesInUse []*os.File
+	saved        bool     // container.json is there
+	userns       *os.File // see userNamespace
+	made         bool     // Create has succeeded, so that its end is an event
 }
 
 // ErrNotFound is what a container's or image's unknown name ends in.
 var ErrNotFound = errors.New("not found")
 
-// errLocked says that somebody runs or changes the container.
-var errLocked = errors.New("in use by another process")
-
 func (c *Container) dir() string             { return filepath.Join(c.host.containers(), c.ID) }
 func (c *Container) path(name string) string { return filepath.Join(c.dir(), name) }
 
-// save replaces container.json. It is not forced to the disk: after a power cut no container runs anyway. The first
-// time there is nothing to replace: whoever finds half a file finds it locked, or left by a hull that was killed.
-func (c *Container) save(first bool) error {
-	data, err := json.Marshal(&c.State)
-	if err != nil {
-		return err
-	}
-	if first {
-		return os.WriteFile(c.path("container.json"), data, 0o600)
-	}
-	tmp := c.path(".container.json")
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(tmp, c.path("container.json"))
+// save writes container.json for the first time. It is there as a whole or not at all, and then the container never became
+// one. It is not forced to the disk: after a power cut no container runs anyway.
+func (c *Container) save() error {
+	err := c.write(&c.State)
+	c.saved = err == nil
+	return err
 }
 
-// takeLock locks the container's directory without waiting.
-func (c *Container) takeLock() error {
-	f, err := os.Open(c.dir())
+// write replaces container.json.
+func (c *Container) write(s *State) error {
+	data, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return errLocked
+	tmp := c.path("." + stateFile)
+	err = os.WriteFile(tmp, data, 0o600)
+	if err == nil {
+		return os.Rename(tmp, c.path(stateFile))
 	}
-	c.lock = f
+	_ = os.Remove(tmp)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		if c.overwrite(data) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// overwrite writes over container.json where a full disk has no room for another: a container has to be stopped and removed
+// there too. It takes no new block, and is one write within a page or two, so that whoever is killed has written all or
+// nothing. The rest of a longer state before it becomes blanks.
+func (c *Container) overwrite(data []byte) error {
+	f, err := os.OpenFile(c.path(stateFile), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	const block = 4096
+	if blocks := func(n int) int { return (n + block - 1) / block }; blocks(len(data)) > blocks(int(st.Size())) {
+		return unix.ENOSPC
+	}
+	for len(data) < int(st.Size()) {
+		data = append(data, ' ')
+	}
+	_, err = f.WriteAt(data, 0)
+	return err
+}
+
+const stateFile = "container.json"
+
+// change reads the state afresh, has alter change it, and replaces the file, while no other process does so: commands
+// change containers that a monitor runs. An error of alter's leaves everything as it is. Nothing slow belongs in it.
+func (c *Container) change(alter func(*State) error) error {
+	f, err := c.lockState()
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var s State
+	if err := json.NewDecoder(f).Decode(&s); err != nil {
+		return fmt.Errorf("read state of container %s: %w", ShortID(c.ID), err)
+	}
+	if err := alter(&s); err != nil {
+		return err
+	}
+	if err := c.write(&s); err != nil {
+		return err
+	}
+	c.State = s
 	return nil
 }
 
-// waitLock locks the directory of a container that is being made. Another hull may be having a glance at it.
-func (c *Container) waitLock() error {
-	f, err := os.Open(c.dir())
-	if err != nil {
-		return err
-	}
+// lockState opens container.json and locks it. Who had the lock before may have replaced the file meanwhile.
+func (c *Container) lockState() (*os.File, error) {
 	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			if err != nil {
-				f.Close()
-				return err
-			}
-			c.lock = f
-			return nil
+		f, err := os.Open(c.path(stateFile))
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, unix.LOCK_EX); err != nil {
+			f.Close()
+			return nil, err
+		}
+		mine, e1 := f.Stat()
+		current, e2 := os.Stat(c.path(stateFile))
+		if e1 == nil && e2 == nil && os.SameFile(mine, current) {
+			return f, nil
+		}
+		f.Close()
+		if e2 != nil {
+			return nil, e2
 		}
 	}
 }
 
 // startTime is when a process began, in ticks since the boot; 0 if there is no such process.
 func startTime(pid int) uint64 {
-	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	s, err := readStat(pid)
 	if err != nil {
 		return 0
 	}
-	// The second field is the program's name in parentheses, and may hold anything.
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) < 20 {
-		return 0
-	}
-	n, _ := strconv.ParseUint(fields[19], 10, 64)
-	return n
-}
-
-func (c *Container) unlock() {
-	c.imageNoted()
-	if c.lock != nil {
-		c.lock.Close()
-		c.lock = nil
-	}
+	return s.start
 }
 
 // load reads a container by its full ID, and sees whether it still runs.
 func (h *Host) load(id string) (*Container, error) {
 	c := &Container{host: h, State: State{ID: id}}
-	data, err := os.ReadFile(c.path("container.json"))
+	data, err := os.ReadFile(c.path(stateFile))
 	if err == nil {
-		err = json.Unmarshal(data, &c.State)
+		err = decode(data, &c.State)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if c.Status == Running && c.takeLock() == nil {
-		// Nobody holds the lock: hull was killed, and the container with it.
-		c.orphan = c.Pid
-		c.endOrphan()
-		c.Status, c.Pid, c.ExitCode = Exited, 0, 137
-		c.Error = "hull was killed while the container ran"
-		c.unlock()
+	c.saved, c.made = true, true
+	if c.Status.Alive() {
+		c.glance()
+		c.mendHelper()
 	}
 	return c, nil
 }
@@ -197,7 +264,8 @@ func (h *Host) Find(ref string) (*Container, error) {
 		return nil, missing
 	}
 	if id, err := os.Readlink(h.nameLink(ref)); err == nil {
-		if c, err := h.load(filepath.Base(id)); err == nil {
+		// It is called otherwise while it is being renamed, or if that was cut short.
+		if c, err := h.load(filepath.Base(id)); err == nil && c.Name == ref {
 			return c, nil
 		}
 	}
@@ -235,54 +303,22 @@ func (h *Host) halfMade(id string) bool {
 	if _, err := h.load(id); err == nil || c.takeLock() != nil {
 		return false
 	}
+	if !c.isRubbish() {
+		c.unlock()
+		return false
+	}
 	c.removeGroups()
 	return c.discard() == nil
 }
 
-// nameLink is the symbolic link that stands for a name. Making it is what makes names unique.
-func (h *Host) nameLink(name string) string { return filepath.Join(h.Root, "names", name) }
-
-// takeName gives the container its name, or a random one. A link whose container is gone is taken over.
-func (c *Container) takeName(name string) error {
-	for random := name == ""; ; {
-		if random {
-			name = RandomName(func(string) bool { return false })
-		}
-		link := c.host.nameLink(name)
-		err := os.Symlink(c.ID, link)
-		switch {
-		case err == nil:
-			c.Name = name
-			return nil
-		case errors.Is(err, fs.ErrNotExist):
-			if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
-				return err
-			}
-			continue
-		case !errors.Is(err, fs.ErrExist):
-			return err
-		}
-		id, err := os.Readlink(link)
-		if err != nil {
-			continue // removed this very moment
-		}
-		if _, err := os.Stat(filepath.Join(c.host.containers(), id)); errors.Is(err, fs.ErrNotExist) {
-			os.Remove(link)
-			continue
-		}
-		if c.host.halfMade(id) {
-			continue
-		}
-		if !random {
-			return fmt.Errorf("container name %q is already in use by container %q: remove or rename that container to reuse the name", name, ShortID(id))
-		}
-	}
-}
-
-// imageNoted lets go of the images: who looks sees what this container uses, or that there is none.
+// imageNoted lets go of images and volumes: who looks sees what this container uses, or that there is none.
 func (c *Container) imageNoted() {
 	if c.inUse != nil {
 		c.inUse.Close()
 		c.inUse = nil
 	}
+	for _, v := range c.volumesInUse {
+		v.Close()
+	}
+	c.volumesInUse = nil
 }

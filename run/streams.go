@@ -22,7 +22,7 @@ type streams struct {
 	copies                sync.WaitGroup
 	starters              []func()
 	pipes                 []*os.File // our ends
-	console               *os.File
+	console               *terminal
 	raw                   *term.State
 }
 
@@ -105,7 +105,7 @@ func (s *streams) started(console *os.File) {
 	if console == nil {
 		return
 	}
-	s.console = console
+	s.console = newTerminal(console)
 	interactive := s.config.Process.Interactive && s.io.In != nil
 	if interactive && term.IsTerminal(int(s.io.In.Fd())) {
 		if state, err := term.MakeRaw(int(s.io.In.Fd())); err == nil {
@@ -116,7 +116,8 @@ func (s *streams) started(console *os.File) {
 }
 
 // follow copies between the terminals.
-func (s *streams) follow(console *os.File) {
+func (s *streams) follow() {
+	console := s.console
 	if s.config.Process.Interactive && s.io.In != nil {
 		go func() {
 			_, _ = io.Copy(console, s.io.In)
@@ -141,6 +142,9 @@ const drainTime = 2 * time.Second
 
 // drain waits until all output has reached the caller.
 func (s *streams) drain() {
+	if s.console != nil {
+		s.console.end()
+	}
 	all := make(chan struct{})
 	go func() {
 		s.copies.Wait()
@@ -160,6 +164,7 @@ func (s *streams) close() {
 		s.raw = nil
 	}
 	if s.console != nil {
+		s.console.end()
 		s.console.Close()
 	}
 	for _, f := range s.pipes {
@@ -167,11 +172,12 @@ func (s *streams) close() {
 	}
 }
 
-// resize gives the container's terminal the size of the caller's.
-func (s *streams) resize() {
+// resize gives the container's terminal the size of the caller's, and says whether it has one.
+func (s *streams) resize() bool {
 	if size := terminalSize(s.io); size != nil && s.console != nil {
 		_ = unix.IoctlSetWinsize(int(s.console.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size.Height), Col: uint16(size.Width)})
 	}
+	return s.console != nil
 }
 
 // terminalSize is the size of the first of the caller's streams that is a terminal, or nil.

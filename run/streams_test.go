@@ -197,3 +197,25 @@ func TestTerminal(t *testing.T) {
 		t.Errorf("the terminal was %+v, is %+v, %v", before, after, err)
 	}
 }
+
+// TestConsole: a terminal that a program lets go of and opens again, as systemd does, works on.
+func TestConsole(t *testing.T) {
+	want := "first\r\n" + strings.Repeat("more\r\n", 10_000) + "last\r\n"
+	config := verbConfig(t, "console")
+	config.Process.TTY = true
+	if text, _, res := printed(t, config, nil); text != want || res.Code != 0 {
+		t.Errorf("in the foreground: %d bytes, status %d", len(text), res.Code)
+	}
+	config.Lifetime.Remove = false
+	c := create(t, testHost(t), config)
+	if err := c.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Wait(context.Background()); code != 0 || err != nil {
+		t.Errorf("status %d, %v", code, err)
+	}
+	var text strings.Builder
+	if err := c.WriteLogs(context.Background(), LogOptions{Tail: -1}, false, "", &text, io.Discard); err != nil || text.String() != want {
+		t.Errorf("detached: %d bytes, %v", text.Len(), err)
+	}
+}

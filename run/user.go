@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -16,6 +17,20 @@ import (
 type User struct {
 	specs.User
 	Home string
+}
+
+// findUser finds who the container's program runs as: who the user says, or the image.
+func (c *Container) findUser(config *Config, img *layers.Image, id Identity) (User, error) {
+	user := cmp.Or(config.Process.User, img.Config.Config.User)
+	if mode, _, _ := strings.Cut(config.Isolation.Userns, ":"); mode == "keep-id" && user == "" {
+		user = fmt.Sprintf("%d:%d", id.UIDs[0].ContainerID, id.GIDs[0].ContainerID)
+	}
+	dirs := append([]string{c.path("upper")}, c.host.Images.Dirs(img)...)
+	u, err := lookupUser(dirs, user, config.Process.GroupAdd)
+	if err != nil {
+		return u, err
+	}
+	return u, id.checkUser(u.User)
 }
 
 // lookupUser finds a user in the passwd and group files of a stack of directories, topmost first. Numbers need not be
@@ -30,8 +45,13 @@ func lookupUser(dirs []string, spec string, groupAdd []string) (User, error) {
 	}
 	u := User{Home: cmp.Or(e.Home, "/")}
 	u.UID, u.GID = uint32(e.Uid), uint32(e.Gid)
+	// The primary group is among the others, too: a program that takes on a second one (set-group-ID) would otherwise be rid
+	// of the first, and of what the first forbids (CVE-2022-36109).
+	u.AdditionalGids = []uint32{u.GID}
 	for _, g := range e.Sgids {
-		u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+		if !slices.Contains(u.AdditionalGids, uint32(g)) {
+			u.AdditionalGids = append(u.AdditionalGids, uint32(g))
+		}
 	}
 	if len(groupAdd) == 0 {
 		return u, nil
@@ -58,7 +78,15 @@ func openIn(dirs []string, path string) io.ReadCloser {
 	if err != nil {
 		return none{}
 	}
-	return f
+	return bounded{io.LimitReader(f, maxPasswd), f}
+}
+
+// maxPasswd is how much is read of a file of users in bytes: the container may have written it, to keep us busy.
+const maxPasswd = 16 << 20
+
+type bounded struct {
+	io.Reader
+	io.Closer
 }
 
 // none is a file without content.

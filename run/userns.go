@@ -13,11 +13,12 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hullrun/hull/layers"
+	"github.com/hullrun/hull/network/usernet"
 	"github.com/hullrun/hull/ns"
 )
 
 // helperEnv makes hull do one piece of work on files in a user namespace, where it may give them to the caller's
-// subordinate ids, instead of reading its command line. Its value is "unpack" or "remove".
+// subordinate ids, instead of reading its command line. Its value is "unpack", "copy", "chown", "remove", "measure" or "files".
 const helperEnv = "_HULL_HELPER"
 
 // useSubIDs has layers unpacked and trees removed by somebody who is root among the caller's subordinate ids. Without
@@ -26,7 +27,8 @@ func (h *Host) useSubIDs() {
 	if !h.rootless {
 		return
 	}
-	if _, _, err := subIDs(); err != nil {
+	h.Images.Packer = h.packAsRoot
+	if h.sub = findSubIDs(); h.sub.why != nil {
 		h.Images.OneID = true
 		return
 	}
@@ -38,7 +40,7 @@ func (h *Host) useSubIDs() {
 func (h *Host) helper(work, dir string) (*ns.Cmd, error) {
 	id, err := h.ranges()
 	if err != nil {
-		return nil, err
+		id = h.oneID() // all that there can be belongs to the caller
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -53,7 +55,8 @@ func (h *Host) helper(work, dir string) (*ns.Cmd, error) {
 	}}, nil
 }
 
-// runHelper runs a helper with tar on its stdin, and gives what it prints. What it says on stderr is its error.
+// runHelper runs a helper with tar on its stdin, unless it has one already, and gives what it prints. What it says on stderr
+// is its error.
 func runHelper(cmd *ns.Cmd, tar io.Reader) ([]byte, error) {
 	var out, said bytes.Buffer
 	inR, inW, err := os.Pipe()
@@ -68,7 +71,9 @@ func runHelper(cmd *ns.Cmd, tar io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close(), outR.Close(), outW.Close())
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = inR, outW, errW
+	if cmd.Stdout, cmd.Stderr = outW, errW; cmd.Stdin == nil {
+		cmd.Stdin = inR
+	}
 	source := &errReader{r: tar}
 	copied := make(chan error, 3)
 	go func() { _, err := io.Copy(&out, outR); copied <- err }()
@@ -167,6 +172,7 @@ func Helper() bool {
 	if work == "" {
 		return false
 	}
+	os.Unsetenv(helperEnv)
 	if err := help(work, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -176,8 +182,29 @@ func Helper() bool {
 
 func help(work string, args []string) error {
 	switch {
+	case work == workMonitor:
+		return monitorPart(args)
+	case work == workNetwork && len(args) == 0:
+		return usernet.Help()
+	case work == workPlug && len(args) == 1:
+		return helpPlug(args[0])
+	case work == "measure" && len(args) == 1:
+		size, err := treeSize(args[0])
+		fmt.Println(size)
+		return err
+	case work == "files" && len(args) == 1:
+		helpFiles(args[0])
+		return nil
 	case work == "remove" && len(args) == 1:
 		return layers.RemoveTree(args[0])
+	case work == "copy" && len(args) == 1:
+		var order copyOrder
+		if err := json.Unmarshal([]byte(args[0]), &order); err != nil {
+			return err
+		}
+		return order.fill(context.Background())
+	case work == "chown" && len(args) == 3:
+		return chownTree(args[0], number(args[1]), number(args[2]))
 	case work == "unpack" && len(args) == 2:
 		var opt layers.UnpackOptions
 		if err := json.Unmarshal([]byte(args[1]), &opt); err != nil {

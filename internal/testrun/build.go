@@ -59,7 +59,8 @@ func build(stage string, patterns []string) ([]suite, error) {
 	return suites, os.WriteFile(filepath.Join(stage, "suites.json"), text, 0o644)
 }
 
-// tools puts hull (as make built it, or else built now), test2json and this program into stage/bin.
+// tools puts hull (as make built it, or else built now), test2json, this program and OCI's conformance tests into
+// stage/bin. The latter have a module of their own, so that hull's names nothing that only they need.
 func tools(root, stage string) error {
 	bin := filepath.Join(stage, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
@@ -70,7 +71,12 @@ func tools(root, stage string) error {
 			return err
 		}
 	}
-	err := copyFile(filepath.Join(bin, "hull"), filepath.Join(root, "bin", "hull"), 0o755)
+	_, err := goCommand(filepath.Join(root, "testdata", "conformance"), "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(bin, "conformance"),
+		"github.com/opencontainers/distribution-spec/conformance")
+	if err != nil {
+		return err
+	}
+	err = copyFile(filepath.Join(bin, "hull"), filepath.Join(root, "bin", "hull"), 0o755)
 	if errors.Is(err, fs.ErrNotExist) {
 		_, err = goCommand(root, "build", "-trimpath", "-tags", tags, "-ldflags=-s -w", "-o", filepath.Join(bin, "hull"), ".")
 	}

@@ -1,7 +1,7 @@
 // Command testrun runs the project's tests as root and as an ordinary user, and proves that they left nothing behind.
 // `make test` is this program; the guest of `make vm-test` runs it too, on tests that were built before.
 //
-//	testrun [PACKAGE...]              build and run the tests (default ./...)
+//	testrun [PACKAGE...]              build and run the tests (default ./... and ./testdata/hostile)
 //	testrun -stage DIR [PACKAGE...]   only build, into DIR, what -staged runs on another machine
 //	testrun -staged DIR               run what -stage has built
 //	testrun -merge [-allow FILE] FILE...
@@ -65,7 +65,7 @@ func (o *options) do(args []string) (bool, error) {
 		return merge(args, o.allow)
 	}
 	if len(args) == 0 {
-		args = []string{"./..."}
+		args = []string{"./...", "./testdata/hostile"} // ./... leaves testdata out
 	}
 	if o.stage != "" {
 		_, err := build(o.stage, args)

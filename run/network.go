@@ -1,0 +1,485 @@
+package run
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network"
+)
+
+// NetworkWish is a network that a container is to be attached to. Addresses are text, "" for any.
+type NetworkWish struct {
+	Name    string
+	Aliases []string `json:",omitempty"`
+	IP      string   `json:",omitempty"`
+	IP6     string   `json:",omitempty"`
+	MAC     string   `json:",omitempty"`
+}
+
+// NetworkEnd is what a container has got on a network at its last start. Addresses are text, those of its own with the length
+// of their prefix.
+type NetworkEnd struct {
+	Name, NetworkID, EndpointID string
+	IP, IP6, Gateway, Gateway6  string
+	MAC                         string
+	Ports                       []PublishedPort `json:",omitempty"`
+	// Helper is the process that is the network, where that is one; HelperStart tells it from others of the same number.
+	Helper      int    `json:",omitempty"`
+	HelperStart uint64 `json:",omitempty"`
+	// Resolver is the network's own, "" for the host's.
+	Resolver string `json:",omitempty"`
+}
+
+// PublishedPort is a port of the container that a port of the host leads to; HostIP is "" for all addresses.
+type PublishedPort struct {
+	HostIP         string
+	HostPort, Port uint16
+	Protocol       string
+	HostLast       uint16 `json:",omitempty"` // HostPort is to be the first that is free up to this one
+}
+
+// modeContainer begins the Mode of a container that shares another's network.
+const modeContainer = "container:"
+
+// named says whether the container is attached to networks, rather than to nothing or to somebody else's.
+func (n *NetworkConfig) named() bool {
+	return n.Mode != "" && n.Mode != network.None && n.Mode != network.Host && !n.joins()
+}
+
+// joins says whether it shares the network of another container.
+func (n *NetworkConfig) joins() bool { return strings.HasPrefix(n.Mode, modeContainer) }
+
+// Networks are those below the root directory.
+func (h *Host) Networks() *network.Networks {
+	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), Warn: h.Warn}
+}
+
+// checkNetworks refuses networks that there are not, and what an ordinary user cannot have.
+func (h *Host) checkNetworks(n *NetworkConfig) error {
+	if h.usesHelper(n) {
+		return h.checkHelper(n)
+	}
+	if h.rootless && n.joins() {
+		return fmt.Errorf("network %q: needs root", n.Mode)
+	}
+	if n.joins() {
+		_, err := h.Find(strings.TrimPrefix(n.Mode, modeContainer))
+		return err
+	}
+	for _, w := range n.Networks {
+		if _, err := h.network(w.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// network finds a network that containers can be attached to.
+func (h *Host) network(ref string) (*network.Network, error) {
+	n, err := h.Networks().Find(ref)
+	if err == nil && n.Driver != "bridge" {
+		err = fmt.Errorf("network %s: conflicting options: a container on it has no other network", n.Name)
+	}
+	return n, err
+}
+
+// reserve finds addresses and ports before the container is born, so that its files can tell of them.
+func (s *start) reserve(ctx context.Context) error {
+	n := &s.Config.Network
+	if !n.named() {
+		return nil
+	}
+	if s.host.usesHelper(n) {
+		return s.reserveHelper()
+	}
+	if err := s.host.checkNetworks(n); err != nil {
+		return err
+	}
+	before := s.Ends
+	s.Ends = nil
+	for i, w := range n.Networks {
+		e, err := s.endpoint(w, before)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			if e.Ports, err = s.toPublish(); err != nil {
+				return err
+			}
+		}
+		if err := s.host.Networks().Reserve(ctx, e); err != nil {
+			return err
+		}
+		s.endpoints = append(s.endpoints, e)
+		s.Ends = append(s.Ends, endOf(e))
+	}
+	return nil
+}
+
+// endpoint turns a wish into what network asks for. A container that starts again gets the addresses it had, if they are free.
+func (c *Container) endpoint(w NetworkWish, before []NetworkEnd) (*network.Endpoint, error) {
+	e := &network.Endpoint{Container: c.ID, Name: c.Name, Network: w.Name, Aliases: w.Aliases, MAC: w.MAC}
+	for _, a := range []struct {
+		text string
+		to   *netip.Addr
+	}{{w.IP, &e.IP}, {w.IP6, &e.IP6}} {
+		if a.text == "" {
+			continue
+		}
+		ip, err := netip.ParseAddr(a.text)
+		if err != nil {
+			return nil, fmt.Errorf("invalid IP address: %q: %w", a.text, err)
+		}
+		*a.to = ip
+	}
+	for _, b := range before {
+		if b.Name == w.Name {
+			e.LastIP, e.LastIP6 = addressOf(b.IP), addressOf(b.IP6)
+		}
+	}
+	return e, nil
+}
+
+// addressOf is the address of a prefix, the zero value for none.
+func addressOf(text string) netip.Addr {
+	p, _ := netip.ParsePrefix(text)
+	return p.Addr()
+}
+
+// toPublish are the ports of -p, and with -P the exposed ones.
+func (s *start) toPublish() (list []network.Port, err error) {
+	n := &s.Config.Network
+	for _, spec := range n.Publish {
+		ports, err := network.ParsePort(spec)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, ports...)
+	}
+	if !n.PublishAll {
+		return list, nil
+	}
+	var exposed []string
+	for p := range mergePorts(s.image.Config.Config.ExposedPorts, n.Expose) {
+		exposed = append(exposed, p)
+	}
+	slices.Sort(exposed)
+	for _, p := range exposed {
+		ports, err := network.ParsePort(p)
+		if err != nil {
+			s.host.warn("publish-all: %v", err)
+			continue
+		}
+		for _, p := range ports {
+			if !slices.ContainsFunc(list, func(o network.Port) bool { return o.Port == p.Port && o.Protocol == p.Protocol }) {
+				list = append(list, p)
+			}
+		}
+	}
+	return list, nil
+}
+
+func endOf(e *network.Endpoint) NetworkEnd {
+	text := func(valid bool, s fmt.Stringer) string {
+		if !valid {
+			return ""
+		}
+		return s.String()
+	}
+	end := NetworkEnd{Name: e.Network, NetworkID: e.NetworkID, EndpointID: e.ID, MAC: e.MAC,
+		IP: text(e.Address.IsValid(), e.Address), IP6: text(e.Address6.IsValid(), e.Address6),
+		Gateway: text(e.Gateway.IsValid(), e.Gateway), Gateway6: text(e.Gateway6.IsValid(), e.Gateway6)}
+	for _, p := range e.Published {
+		end.Ports = append(end.Ports, PublishedPort{HostIP: text(p.HostIP.IsValid(), p.HostIP), HostPort: p.HostPort, Port: p.Port, Protocol: p.Protocol})
+	}
+	return end
+}
+
+// plugIn attaches the container, whose world stands and whose program waits, to its networks.
+func (s *start) plugIn(ctx context.Context) error {
+	if s.host.usesHelper(&s.Config.Network) {
+		return s.plugInHelper()
+	}
+	for _, e := range s.endpoints {
+		if err := s.host.Networks().Attach(ctx, netnsOf(s.Pid), e); err != nil {
+			return err
+		}
+		s.host.noteNetwork("connect", e.Network, e.NetworkID, s.ID)
+	}
+	return nil
+}
+
+func netnsOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/ns/net" }
+
+// leaveNetworks takes the container off its networks, wherever it is killed while it does.
+func (c *Container) leaveNetworks() error {
+	if !c.Config.Network.named() {
+		return nil
+	}
+	if c.host.usesHelper(&c.Config.Network) {
+		c.helperEnds()
+		return nil
+	}
+	return c.host.Networks().Detach(context.Background(), c.ID)
+}
+
+// shareNetwork opens the network namespace of the container whose network this one is to share.
+func (s *start) shareNetwork() error {
+	ref, joins := strings.CutPrefix(s.Config.Network.Mode, modeContainer)
+	if !joins {
+		return nil
+	}
+	if err := s.host.checkNetworks(&s.Config.Network); err != nil {
+		return err
+	}
+	other, err := s.host.Find(ref)
+	if err != nil {
+		return err
+	}
+	if !other.Status.Alive() || other.Pid == 0 {
+		return fmt.Errorf("cannot join network of a non running container: %s", other.Name)
+	}
+	f, err := os.Open(netnsOf(other.Pid))
+	if err == nil && startTime(other.Pid) != other.PidStart {
+		f.Close()
+		err = fmt.Errorf("container %s has ended", other.Name)
+	}
+	if err != nil {
+		return fmt.Errorf("network %s: %w", s.Config.Network.Mode, err)
+	}
+	s.shared, s.world.NetNS, s.peer = f, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), &other.State
+	return nil
+}
+
+// Connect attaches the container to one more network, at once if it runs.
+func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
+	n, err := c.host.network(w.Name)
+	if err != nil {
+		return err
+	}
+	if err := c.mayConnect(n); err != nil {
+		return err
+	}
+	w.Name = n.Name
+	e, err := c.endpoint(w, nil)
+	if err != nil {
+		return err
+	}
+	running := c.Status == Running || c.Status == Paused
+	networks := c.host.Networks()
+	if running {
+		if err := networks.Reserve(ctx, e); err != nil {
+			return err
+		}
+		if err := networks.Attach(ctx, netnsOf(c.Pid), e); err != nil {
+			return errors.Join(err, networks.Detach(ctx, c.ID, n.Name))
+		}
+	}
+	err = c.change(func(s *State) error {
+		net := &s.Config.Network
+		net.Networks = append(net.Networks, w)
+		if !net.named() {
+			net.Mode = w.Name
+		}
+		if running {
+			s.Ends = append(s.Ends, endOf(e))
+		}
+		return nil
+	})
+	if err == nil {
+		c.host.noteNetwork("connect", n.Name, n.ID, c.ID)
+		// It may have ended before that was written down, and then nobody else knows of the new end.
+		if running && unix.Kill(c.Pid, 0) != nil {
+			err = networks.Detach(ctx, c.ID, n.Name)
+		}
+	}
+	return err
+}
+
+// mayConnect says why the container cannot be attached to one more network, this one.
+func (c *Container) mayConnect(n *network.Network) error {
+	net := &c.Config.Network
+	switch {
+	case c.host.rootless:
+		return fmt.Errorf("network %s: needs root", n.Name)
+	case net.watched(): // it would be a way around
+		return fmt.Errorf("container %s: cannot be connected to %s: its connections are watched, by --network %s", c.Name, n.Name, net.Mode)
+	case net.Mode == network.Host || net.joins():
+		return fmt.Errorf("container %s: cannot be connected: it shares the network %s", c.Name, net.Mode)
+	case slices.ContainsFunc(net.Networks, func(w NetworkWish) bool { return w.Name == n.Name }):
+		return fmt.Errorf("endpoint with name %s already exists in network %s", c.Name, n.Name)
+	}
+	return nil
+}
+
+// Disconnect takes the container off a network, at once if it runs.
+func (c *Container) Disconnect(ctx context.Context, ref string) error {
+	n, err := c.host.network(ref)
+	if err != nil {
+		return err
+	}
+	if c.host.rootless {
+		return fmt.Errorf("network %s: needs root", n.Name)
+	}
+	on := func(w NetworkWish) bool {
+		return w.Name == n.Name || strings.HasPrefix(n.ID, w.Name) && len(w.Name) > 11
+	}
+	if !slices.ContainsFunc(c.Config.Network.Networks, on) {
+		return fmt.Errorf("container %s is not connected to network %s", c.Name, n.Name)
+	}
+	err = c.change(func(s *State) error {
+		net := &s.Config.Network
+		net.Networks = slices.DeleteFunc(net.Networks, on)
+		s.Ends = slices.DeleteFunc(s.Ends, func(e NetworkEnd) bool { return e.NetworkID == n.ID })
+		net.Mode = network.None
+		if len(net.Networks) > 0 {
+			net.Mode = net.Networks[0].Name
+		}
+		return nil
+	})
+	if err == nil {
+		err = c.host.Networks().Detach(ctx, c.ID, n.Name)
+		c.host.noteNetwork("disconnect", n.Name, n.ID, c.ID)
+	}
+	return err
+}
+
+// NetworkUsers gives the containers that are to be attached to each network when they start, or are, by the network's name.
+func (h *Host) NetworkUsers() (map[string][]string, error) {
+	ids, err := entries(h.containers())
+	if err != nil {
+		return nil, err
+	}
+	users := map[string][]string{}
+	for _, id := range ids {
+		s, err := h.read(id)
+		if err != nil {
+			continue
+		}
+		for _, w := range s.Config.Network.Networks {
+			users[w.Name] = append(users[w.Name], s.ID)
+		}
+	}
+	return users, nil
+}
+
+// noteNetwork appends an event about a network, with the container that it happens to.
+func (h *Host) noteNetwork(action, name, id, container string) {
+	a := map[string]string{"name": name, "type": "bridge"}
+	if container != "" {
+		a["container"] = container
+	}
+	h.note(Event{Type: "network", Action: action, ID: id, Attributes: a})
+}
+
+// leftNetworks looks for bridges, rules and addresses of containers that are gone.
+func (h *Host) leftNetworks() (list []problem, err error) {
+	if h.rootless {
+		return nil, nil
+	}
+	names, err := h.Networks().Left()
+	for _, name := range names {
+		list = append(list, problem{"network " + name + ": its bridge serves a container that is gone", h.Networks().Mend})
+	}
+	return list, err
+}
+
+// publicPorts are the container's ports in Docker's form: those that are exposed, and where published ones are on the host.
+func publicPorts(s *State, exposed map[string]struct{}) map[string][]DocPort {
+	ports := map[string][]DocPort{}
+	if !s.Status.Alive() || !s.Config.Network.named() {
+		return ports
+	}
+	for p := range exposed {
+		ports[p] = nil
+	}
+	for _, e := range s.Ends {
+		for _, p := range e.Ports {
+			key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+			port := strconv.Itoa(int(p.HostPort))
+			ports[key] = append(ports[key], DocPort{cmp.Or(p.HostIP, "0.0.0.0"), port})
+			if p.HostIP == "" && e.IP6 != "" {
+				ports[key] = append(ports[key], DocPort{"::", port})
+			}
+		}
+	}
+	return ports
+}
+
+// portBindings are the ports that were asked for, in Docker's form.
+func portBindings(n *NetworkConfig) map[string][]DocPort {
+	bindings := map[string][]DocPort{}
+	for _, spec := range n.Publish {
+		list, _ := network.ParsePort(spec)
+		for _, p := range list {
+			d := DocPort{}
+			if p.HostIP.IsValid() {
+				d.HostIP = p.HostIP.String()
+			}
+			if p.HostPort != 0 {
+				d.HostPort = strconv.Itoa(int(p.HostPort))
+			}
+			if p.HostLast != 0 {
+				d.HostPort += "-" + strconv.Itoa(int(p.HostLast))
+			}
+			key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+			bindings[key] = append(bindings[key], d)
+		}
+	}
+	return bindings
+}
+
+// describeNetwork is how the container is reached.
+func describeNetwork(s *State, exposed map[string]struct{}) DocNetworkSettings {
+	d := DocNetworkSettings{Ports: publicPorts(s, exposed), Networks: map[string]DocNetwork{}}
+	n := &s.Config.Network
+	if !n.named() {
+		if !n.joins() {
+			d.Networks[cmp.Or(n.Mode, network.None)] = DocNetwork{}
+		}
+		return d
+	}
+	if len(n.Networks) == 0 { // allow and log
+		d.Networks[n.Mode] = DocNetwork{}
+	}
+	for _, w := range n.Networks {
+		net := DocNetwork{Aliases: w.Aliases, DNSNames: append([]string{s.Name}, append(slices.Clone(w.Aliases), ShortID(s.ID))...)}
+		if w.IP+w.IP6 != "" {
+			net.IPAMConfig = &DocIPAM{w.IP, w.IP6}
+		}
+		for _, e := range s.Ends {
+			if e.Name == w.Name && s.Status.Alive() {
+				net.NetworkID, net.EndpointID, net.MacAddress, net.Gateway, net.IPv6Gateway = e.NetworkID, e.EndpointID, e.MAC, e.Gateway, e.Gateway6
+				net.IPAddress, net.IPPrefixLen = splitPrefix(e.IP)
+				net.GlobalIPv6Address, net.GlobalIPv6PrefixLen = splitPrefix(e.IP6)
+			}
+		}
+		d.Networks[w.Name] = net
+		if w.Name == network.Bridge { // Docker tells these of the default network alone
+			d.Gateway, d.IPAddress, d.IPPrefixLen, d.MacAddress, d.EndpointID = net.Gateway, net.IPAddress, net.IPPrefixLen, net.MacAddress, net.EndpointID
+			d.GlobalIPv6Address, d.GlobalIPv6PrefixLen, d.IPv6Gateway = net.GlobalIPv6Address, net.GlobalIPv6PrefixLen, net.IPv6Gateway
+		}
+	}
+	if s.Status.Alive() {
+		d.SandboxID, d.SandboxKey = s.ID, netnsOf(s.Pid)
+	}
+	return d
+}
+
+func splitPrefix(text string) (string, int) {
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return "", 0
+	}
+	return p.Addr().String(), p.Bits()
+}
