@@ -211,7 +211,7 @@ func (s *session) warn(format string, args ...any) {
 	if s.logLevel == "error" || s.logLevel == "fatal" {
 		return
 	}
-	fmt.Fprintf(s.err, "hull: warning: "+format+"\n", args...)
+	fmt.Fprintf(s.err, "hull: warning: %s\n", prose(fmt.Sprintf(format, args...)))
 }
 
 // globals are the flags before the verb.

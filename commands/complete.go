@@ -3,11 +3,13 @@ package commands
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/hullrun/hull/registry"
+	"github.com/hullrun/hull/run"
 	"github.com/urfave/cli/v2"
 )
 
@@ -23,15 +25,56 @@ func completing(args []string) bool {
 	return len(args) > 0 && args[len(args)-1] == completionFlag && os.Getenv(completionEnv) != ""
 }
 
+// namesOnly is the value of completionEnv when the word at the cursor does not begin with "-": then what a flag before it
+// is called does not matter. Any other value leaves it to the last word.
+const namesOnly = "names"
+
 // complete prints what may follow the words typed so far. After "--" that is nothing hull knows of.
 func (s *session) complete(ctx context.Context, args []string) error {
 	if slices.Contains(args, "--") {
 		return nil
 	}
+	if os.Getenv(completionEnv) == namesOnly {
+		if v, typed := s.completedVerb(args[:len(args)-1]); v != nil {
+			return s.printLines(s.candidates(v, typed))
+		}
+	}
 	cli.HelpFlag = nil
 	app := s.fullApp()
 	app.EnableBashCompletion = true
 	return app.RunContext(ctx, append([]string{"hull"}, args...))
+}
+
+// completedVerb is the command that words call, and those of them that are its arguments. It is nil while there is none,
+// or only half of one.
+func (s *session) completedVerb(words []string) (*verb, []string) {
+	flags := s.globals()
+	global, err := splitArgs(words, flags, true)
+	if err != nil || len(global.args) == 0 {
+		return nil, nil
+	}
+	for _, f := range global.flags {
+		name, value, _ := strings.Cut(strings.TrimPrefix(f, "--"), "=")
+		_ = findLong(flags, name).Set(value)
+	}
+	v, rest, err := findVerb(global.args)
+	if err != nil || v == nil {
+		return nil, nil
+	}
+	known, _ := v.setup(s)
+	local, err := splitArgs(rest, known, v.ordered)
+	if err != nil { // a flag that waits for its value
+		return v, rest
+	}
+	return v, local.args
+}
+
+func (s *session) printLines(lines []string) error {
+	return s.print(func(w io.Writer) {
+		for _, l := range lines {
+			fmt.Fprintln(w, l)
+		}
+	})
 }
 
 // fullApp is the application with every command and flag in it, for completion. Groups become commands with subcommands.
@@ -64,18 +107,25 @@ func (s *session) fullCommand(name string, v *verb, flags []*option) *cli.Comman
 	c.BashComplete = func(ctx *cli.Context) {
 		flagNames(ctx)
 		if len(os.Args) > 2 && !strings.HasPrefix(os.Args[len(os.Args)-2], "-") {
-			fmt.Fprintln(s.out, strings.Join(s.candidates(v), "\n"))
+			_ = s.printLines(s.candidates(v, nil))
 		}
 	}
 	return c
 }
 
-// candidates are the names of what a command works on, which its line of arguments tells. A store that cannot be read has
-// none: a shell that completes has no place for an error.
-func (s *session) candidates(v *verb) (names []string) {
-	kind, _, _ := strings.Cut(v.args, " ")
-	if kind == "bash|zsh|fish" {
+// candidates are the names of what a command works on, which its line of arguments tells, but for those that are typed
+// already. A store that cannot be read has none: a shell that completes has no place for an error.
+func (s *session) candidates(v *verb, typed []string) (names []string) {
+	words := strings.Fields(v.args)
+	if len(words) == 0 || v.max >= 0 && len(typed) >= v.max {
+		return nil
+	}
+	kind := words[0]
+	if kind == "bash|zsh|fish" || kind == "install|remove|print|start|stop" {
 		return strings.Split(kind, "|")
+	}
+	if len(typed) > 0 && !strings.Contains(v.args, strings.Trim(kind, "[.]")+"...]") { // the next word is something else
+		return nil
 	}
 	h, err := s.host()
 	if err != nil {
@@ -89,13 +139,36 @@ func (s *session) candidates(v *verb) (names []string) {
 			}
 		}
 	}
-	if kind == "CONTAINER" || kind == "NAME|ID" {
+	if kind == "CONTAINER" || kind == "[CONTAINER...]" || kind == "NAME|ID" {
 		containers, _ := h.List()
 		for _, c := range containers {
-			names = append(names, c.Name)
+			if suits(v.name(), c.Status) {
+				names = append(names, c.Name)
+			}
 		}
 	}
-	return names
+	if kind == "VOLUME" || kind == "NAME|ID" {
+		volumes, _ := h.Volumes()
+		for _, v := range volumes {
+			names = append(names, v.Name)
+		}
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(typed, name) })
+}
+
+// suits tells whether a command has something to do with a container of that status.
+func suits(verb string, status run.Status) bool {
+	switch verb {
+	case "start":
+		return !status.Alive()
+	case "stop", "kill", "wait":
+		return status.Alive()
+	case "pause", "attach", "exec", "top":
+		return status == run.Running
+	case "unpause":
+		return status == run.Paused
+	}
+	return true
 }
 
 // spelledOut are the flags that are shown, with every name.
@@ -122,7 +195,7 @@ func completionCommand(s *session) ([]*option, action) {
 			if err != nil {
 				return err
 			}
-			fmt.Fprint(s.out, script)
+			fmt.Fprintf(s.out, "%s"+fishNames, script, strings.Join(namers(), " "))
 		default:
 			return fmt.Errorf("completion %q: want bash, zsh or fish", args[0])
 		}
@@ -130,13 +203,33 @@ func completionCommand(s *session) ([]*option, action) {
 	}
 }
 
-// Both scripts ask hull itself, through the flag that cli answers.
+// namers are the commands that take names and no files, by the last word of each spelling.
+func namers() (words []string) {
+	for _, v := range table() {
+		kind, _, _ := strings.Cut(v.args, " ")
+		if v.ordered || !slices.Contains([]string{"CONTAINER", "[CONTAINER...]", "IMAGE", "NAME|ID", "VOLUME"}, kind) || strings.Contains(v.args, "FILE") {
+			continue
+		}
+		for name := range strings.SplitSeq(v.names, "|") {
+			words = append(words, name[strings.IndexByte(name, ' ')+1:])
+		}
+	}
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
+// The scripts ask hull itself, through the flag that cli answers. That of fish is cli's own, which knows no names.
+
+const fishNames = `
+complete -c hull -n '__fish_seen_subcommand_from %s' -f
+complete -c hull -n 'not __fish_hull_no_subcommand' -a '(env ` + completionEnv + `=names (commandline -opc) ` + completionFlag + ` 2>/dev/null)'
+`
 
 const bashCompletion = `# hull completion for bash: source <(hull completion bash)
 _hull() {
-	local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-	[[ $cur == -* ]] && words+=("$cur")
-	COMPREPLY=($(compgen -W "$(` + completionEnv + `=1 "${words[@]}" ` + completionFlag + ` 2>/dev/null)" -- "$cur"))
+	local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]:0:COMP_CWORD}") what=names
+	case $cur in --) words+=(-) what=flags ;; -*) words+=("$cur") what=flags ;; esac
+	COMPREPLY=($(compgen -W "$(` + completionEnv + `=$what "${words[@]}" ` + completionFlag + ` 2>/dev/null)" -- "$cur"))
 }
 complete -o bashdefault -o default -F _hull hull
 `
@@ -144,9 +237,9 @@ complete -o bashdefault -o default -F _hull hull
 const zshCompletion = `#compdef hull
 # hull completion for zsh: source <(hull completion zsh), after compinit
 _hull() {
-	local cur=${words[CURRENT]} typed=("${words[@]:0:CURRENT-1}")
-	[[ $cur == -* ]] && typed+=("$cur")
-	local options=("${(@f)$(` + completionEnv + `=1 "${typed[@]}" ` + completionFlag + ` 2>/dev/null)}")
+	local cur=${words[CURRENT]} typed=("${(@)words[1,CURRENT-1]}") what=names
+	case $cur in --) typed+=(-) what=flags ;; -*) typed+=("$cur") what=flags ;; esac
+	local options=("${(@f)$(` + completionEnv + `=$what "${typed[@]}" ` + completionFlag + ` 2>/dev/null)}")
 	if [[ -n ${options[1]} ]]; then
 		compadd -- "${options[@]}"
 	else

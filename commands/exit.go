@@ -68,7 +68,7 @@ func report(w io.Writer, err error) int {
 		exit = &ExitError{}
 	}
 	if exit.Err != nil || exit.Code == 0 {
-		fmt.Fprintf(w, "hull: %s\n", strings.TrimRight(err.Error(), "\n"))
+		fmt.Fprintf(w, "hull: %s\n", prose(strings.TrimRight(err.Error(), "\n")))
 	}
 	if exit.Hint != "" {
 		fmt.Fprintf(w, "\n%s\n", exit.Hint)

@@ -234,15 +234,12 @@ func parseUint64(s string) (uint64, error) {
 	return n, nil
 }
 
-// parseSeconds reads whole seconds, or a Go duration.
-func parseSeconds(s string) (time.Duration, error) {
-	if n, err := strconv.Atoi(s); err == nil && n >= 0 && n < 1<<31 {
-		return time.Duration(n) * time.Second, nil
+// setTimeout takes a time limit and its grace.
+func setTimeout(limit, grace *time.Duration) func(string) error {
+	return func(s string) (err error) {
+		*limit, *grace, err = run.ParseTimeout(s)
+		return err
 	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return d, nil
-	}
-	return 0, errValue{s, "want seconds"}
 }
 
 // parseBytes reads an amount as run.ParseBytes does, whose error says nothing of the flag.

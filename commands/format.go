@@ -119,7 +119,21 @@ func oneCell(s string) string {
 	}, s)
 }
 
-func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
+// prose keeps what is said to people, and may name a container's files, from speaking to their terminal.
+func prose(s string) string {
+	return strings.Map(func(r rune) rune {
+		if isControl(r) && r != '\n' && r != '\t' {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// isControl tells what a terminal obeys, the marks that turn the direction of writing included: with those a line can be
+// made to read as another one.
+func isControl(r rune) bool {
+	return r < ' ' || r >= 0x7f && r < 0xa0 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
 
 // fields is a row as a template sees it: a string for every column's name, and for labels under a key no template can name.
 type fields map[string]string

@@ -1,6 +1,9 @@
 package commands
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -196,5 +199,25 @@ func TestFilters(t *testing.T) {
 	}
 	if _, err := parseBoolFilter("dangling", "x"); err == nil {
 		t.Error("dangling=x was accepted")
+	}
+}
+
+// TestProse: a name that a container has thought up reaches no terminal as a command, in a warning or an error.
+func TestProse(t *testing.T) {
+	const name = "a\x1b]0;b\x07\u009b31m\r\n\tc"
+	var b strings.Builder
+	report(&b, errors.New(name))
+	if want := "hull: a ]0;b  31m \n\tc\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "err"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	(&session{err: f}).warn("%s", name)
+	text, err := os.ReadFile(f.Name())
+	if want := "hull: warning: a ]0;b  31m \n\tc\n"; string(text) != want || err != nil {
+		t.Errorf("%q, want %q, %v", text, want, err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -99,7 +100,9 @@ func describeImage(img *layers.Image, all []*layers.Image) *imageDocument {
 		if ref.Tag != "" {
 			doc.RepoTags = append(doc.RepoTags, registry.Reference{Domain: ref.Domain, Path: ref.Path, Tag: ref.Tag}.Familiar())
 		}
-		doc.RepoDigests = append(doc.RepoDigests, repositoryOf(ref)+"@"+other.Digest)
+		if digest := repositoryOf(ref) + "@" + other.Digest; !slices.Contains(doc.RepoDigests, digest) {
+			doc.RepoDigests = append(doc.RepoDigests, digest)
+		}
 	}
 	return doc
 }

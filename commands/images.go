@@ -43,12 +43,6 @@ type noSuch struct {
 func (e noSuch) Error() string { return "No such " + e.kind + ": " + e.name }
 func (e noSuch) Unwrap() error { return e.cause }
 
-// silent carries an error without a word of its own.
-type silent struct{ error }
-
-func (silent) Error() string   { return "" }
-func (e silent) Unwrap() error { return e.error }
-
 // shortImage is an image ID as lists show it.
 func shortImage(id string, whole bool) string {
 	if whole {
@@ -62,6 +56,8 @@ type imageRow struct {
 	*layers.Image
 	repository, tag string
 	containers      int
+	// What its layers and blobs share with other images', and have alone; "N/A" where nobody has asked.
+	shared, unique string
 }
 
 const none = "<none>"
@@ -72,13 +68,13 @@ func imageRows(h *run.Host) ([]imageRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := imageUsers(h)
+	users, err := h.ImageUsers()
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]imageRow, len(images))
 	for i, img := range images {
-		rows[i] = imageRow{img, none, none, len(users[img.ID])}
+		rows[i] = imageRow{img, none, none, len(users[img.ID]), "N/A", "N/A"}
 		if ref, err := registry.ParseReference(img.Name); err == nil && img.Name != "" {
 			rows[i].repository, rows[i].tag = repositoryOf(ref), cmp.Or(ref.Tag, none)
 		}
@@ -93,19 +89,6 @@ func repositoryOf(ref registry.Reference) string {
 	return ref.Familiar()
 }
 
-// imageUsers are the containers made from each image, by the image's ID.
-func imageUsers(h *run.Host) (map[string][]*run.Container, error) {
-	containers, err := h.List()
-	if err != nil {
-		return nil, err
-	}
-	users := map[string][]*run.Container{}
-	for _, c := range containers {
-		users[c.ImageID] = append(users[c.ImageID], c)
-	}
-	return users, nil
-}
-
 func imageListing(whole, digests bool) listing[imageRow] {
 	now := time.Now()
 	shown := "Repository Tag ID CreatedSince Size"
@@ -113,7 +96,6 @@ func imageListing(whole, digests bool) listing[imageRow] {
 		shown = "Repository Tag Digest ID CreatedSince Size"
 	}
 	size := func(r imageRow) string { return diskSize(r.Size) }
-	unknown := func(imageRow) string { return "N/A" }
 	return listing[imageRow]{
 		shown: shown, quiet: "ID",
 		columns: []column[imageRow]{
@@ -125,7 +107,8 @@ func imageListing(whole, digests bool) listing[imageRow] {
 			{"CreatedAt", "CREATED AT", func(r imageRow) string { return timestamp(r.Created) }},
 			{"Size", "SIZE", size}, {"VirtualSize", "SIZE", size},
 			{"Containers", "CONTAINERS", func(r imageRow) string { return fmt.Sprint(r.containers) }},
-			{"SharedSize", "SHARED SIZE", unknown}, {"UniqueSize", "UNIQUE SIZE", unknown},
+			{"SharedSize", "SHARED SIZE", func(r imageRow) string { return r.shared }},
+			{"UniqueSize", "UNIQUE SIZE", func(r imageRow) string { return r.unique }},
 		},
 	}
 }
@@ -136,10 +119,13 @@ func imagesCommand(s *session) ([]*option, action) {
 	flags := append(l.options(),
 		toggle(&all, "all,a", "show all images (those without a name are shown anyway)"),
 		toggle(&digests, "digests", "show digests"), toggle(&whole, "no-trunc", "show whole IDs"),
-		hide(toggle(&tree, "tree", "")))
+		toggle(&tree, "tree", "show images with all their names, and what they are"))
 	return flags, func(_ context.Context, args []string) error {
-		if tree {
-			return usageError("--tree: is not known yet; today there is the table")
+		if tree && (l.quiet || l.format != "" || digests || whole) {
+			return errors.New("--tree cannot be combined with --quiet, --format, --digests or --no-trunc")
+		}
+		if l.format == "" && !l.quiet && !digests {
+			l.format = s.preferences().ImagesFormat
 		}
 		h, err := s.host()
 		if err != nil {
@@ -154,6 +140,9 @@ func imagesCommand(s *session) ([]*option, action) {
 		}
 		if rows, err = filterImages(h, rows, l.all); err != nil {
 			return err
+		}
+		if tree {
+			return s.printTree(imageTree(h, rows))
 		}
 		listing := imageListing(whole, digests)
 		return listing.print(s.out, l.format, l.quiet, rows)

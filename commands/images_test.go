@@ -260,9 +260,10 @@ func TestPs(t *testing.T) {
 	h := fillStore(t)
 	now := time.Now()
 	container(t, h, "me/web", run.State{ID: "a", Name: "old", Status: run.Exited, ExitCode: 3, Args: []string{"sleep", "infinity", "and more words"},
-		Created: now.Add(-3 * time.Hour), Finished: now.Add(-2 * time.Hour), Config: run.Config{Labels: map[string]string{"k": "v", "j": ""}}})
+		Created: now.Add(-3 * time.Hour), Finished: now.Add(-2 * time.Hour), Labels: map[string]string{"k": "v", "j": ""}})
 	container(t, h, "base", run.State{ID: "b", Name: "new", Status: run.Created, Args: []string{"true"}, Created: now.Add(-90 * time.Second),
-		Config: run.Config{Files: run.FilesConfig{Mounts: []run.MountSpec{{Type: "bind", Source: "/a/rather/long/path", Target: "/x"}, {Type: "volume", Source: "data", Target: "/d"}}},
+		Mounts: []run.MountSpec{{Type: "bind", Source: "/a/rather/long/path", Target: "/x"}, {Type: "volume", Source: "data", Target: "/d"}},
+		Config: run.Config{
 			Network: run.NetworkConfig{Mode: "host", Expose: []string{"80/tcp"}}}})
 	for args, want := range map[string]string{
 		"ps -q":             "",
@@ -332,8 +333,8 @@ func TestInspect(t *testing.T) {
 		"inspect nope":                  "[]\nhull: No such object: nope\n",
 		"inspect --type image ccc":      "[]\nhull: No such image: ccc\n",
 		"inspect --type container base": "[]\nhull: No such container: base\n",
-		"inspect --type volume base":    "[]\nhull: No such volume: base\n",
-		"inspect --type odd base":       "hull: type \"odd\": not a valid value: want container or image\n",
+		"inspect --type volume base":    "[]\nhull: get base: no such volume\n",
+		"inspect --type odd base":       "hull: type \"odd\": not a valid value: want container, image, network or volume\n",
 		"inspect nope -f {{.Id}}":       "\nhull: No such object: nope\n",
 		"container inspect nope":        "[]\nhull: No such container: nope\n",
 	} {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker/go-units"
@@ -20,9 +21,10 @@ import (
 type progress struct {
 	w          io.Writer
 	onTerminal bool
+	words      progressWords
 	bars       *mpb.Progress // nil as long as there is nothing to draw
 
-	mu     sync.Mutex // the library draws from a goroutine of its own
+	mu     sync.Mutex // layers come several at once
 	layers map[int]*layerProgress
 	// held are layers that are here already: nobody wants to hear of them unless another one comes.
 	held []layers.Event
@@ -34,11 +36,20 @@ type layerProgress struct {
 	bar  *mpb.Bar
 	at   time.Time // of the last look at done
 	rate float64   // bytes a second, smoothed
+	// shown is a copy for the library, which draws from a goroutine of its own: calls into it may wait for that, so no
+	// lock can be held by both.
+	shown atomic.Pointer[layerShown]
+}
+
+// layerShown is what a bar shows of its layer.
+type layerShown struct {
+	layers.Event
+	rate float64
 }
 
 // newProgress shows progress on w; call close when the last event has come, or none will any more. Nil shows nothing.
 func newProgress(w *os.File) *progress {
-	p := &progress{w: w, layers: map[int]*layerProgress{}}
+	p := &progress{w: w, words: pullWords, layers: map[int]*layerProgress{}}
 	p.onTerminal = term.IsTerminal(int(w.Fd())) && os.Getenv("TERM") != "dumb"
 	return p
 }
@@ -47,7 +58,7 @@ func newProgress(w *os.File) *progress {
 func (p *progress) event(e layers.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if e.Phase == "exists" && len(p.layers) == 0 {
+	if e.Phase == "exists" && len(p.layers) == 0 && p.words.begin != "" {
 		p.held = append(p.held, e)
 		return
 	}
@@ -89,6 +100,7 @@ func (l *layerProgress) measure(e layers.Event) {
 		e.Done = max(e.Done, l.Done)
 	}
 	l.Event = e
+	l.shown.Store(&layerShown{e, l.rate})
 }
 
 // shortDigest is how a layer is called in lines and bars: twelve digits.
@@ -100,8 +112,20 @@ func shortDigest(digest string) string {
 	return hex[:min(len(hex), 12)]
 }
 
-// phaseText is Docker's word for a phase.
-func phaseText(phase string) string {
+// progressWords are Docker's words for what happens to a layer.
+type progressWords struct {
+	// begin and whole are lines for when a layer begins to come, and has all come; "" are not printed.
+	begin, whole string
+	// text is the word for a phase of layers.Event or registry.Sent.
+	text func(phase string) string
+}
+
+var (
+	pullWords = progressWords{"Pulling fs layer", "Download complete", pullText}
+	pushWords = progressWords{"", "", pushText}
+)
+
+func pullText(phase string) string {
 	switch phase {
 	case "exists":
 		return "Already exists"
@@ -115,20 +139,40 @@ func phaseText(phase string) string {
 	return phase
 }
 
+func pushText(phase string) string {
+	switch phase {
+	case "exists":
+		return "Layer already exists"
+	case "upload":
+		return "Pushing"
+	case "done":
+		return "Pushed"
+	}
+	return phase
+}
+
+// mountedFrom begins the phase of a layer that a registry took from another of its repositories.
+const mountedFrom = "Mounted from "
+
+// isEnd tells whether nothing comes after a phase.
+func isEnd(phase string) bool {
+	return phase == "done" || phase == "exists" || strings.HasPrefix(phase, mountedFrom)
+}
+
 // say prints a line when a layer enters a phase.
 func (p *progress) say(before string, e layers.Event) {
 	if e.Phase == before {
 		return
 	}
 	id := shortDigest(e.Layer)
-	if before == "" && e.Phase != "exists" {
-		fmt.Fprintf(p.w, "%s: Pulling fs layer\n", id)
+	if before == "" && e.Phase != "exists" && p.words.begin != "" {
+		fmt.Fprintf(p.w, "%s: %s\n", id, p.words.begin)
 	}
-	switch e.Phase {
-	case "exists", "done":
-		fmt.Fprintf(p.w, "%s: %s\n", id, phaseText(e.Phase))
-	case "extract":
-		fmt.Fprintf(p.w, "%s: Download complete\n", id)
+	switch {
+	case isEnd(e.Phase):
+		fmt.Fprintf(p.w, "%s: %s\n", id, p.words.text(e.Phase))
+	case e.Phase == "extract":
+		fmt.Fprintf(p.w, "%s: %s\n", id, p.words.whole)
 	}
 }
 
@@ -143,37 +187,31 @@ func (p *progress) draw(l *layerProgress) {
 		l.bar = p.bars.New(0, mpb.BarStyle().Padding(" "),
 			mpb.BarPriority(l.Index),
 			mpb.BarWidth(30), mpb.BarFillerClearOnComplete(),
-			mpb.PrependDecorators(decor.Name(id+" "), p.cell(l, layerPhase, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(p.cell(l, layerBytes, decor.WCSyncSpaceR), p.cell(l, layerSpeed, decor.WCSyncSpaceR)))
+			mpb.PrependDecorators(decor.Name(id+" "), cell(l, func(l *layerShown) string { return p.words.text(l.Phase) }, decor.WCSyncSpaceR)),
+			mpb.AppendDecorators(cell(l, layerBytes, decor.WCSyncSpaceR), cell(l, layerSpeed, decor.WCSyncSpaceR)))
 		l.bar.SetTotal(l.Total, false)
 	}
 	l.bar.SetCurrent(l.Done)
-	if l.Phase == "done" || l.Phase == "exists" {
+	if isEnd(l.Phase) {
 		l.bar.SetTotal(l.Total, true)
 	}
 }
 
 // cell is one column of a bar.
-func (p *progress) cell(l *layerProgress, text func(*layerProgress) string, align decor.WC) decor.Decorator {
-	return decor.Any(func(decor.Statistics) string {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return text(l)
-	}, align)
+func cell(l *layerProgress, text func(*layerShown) string, align decor.WC) decor.Decorator {
+	return decor.Any(func(decor.Statistics) string { return text(l.shown.Load()) }, align)
 }
 
-func layerPhase(l *layerProgress) string { return phaseText(l.Phase) }
-
-func layerBytes(l *layerProgress) string {
+func layerBytes(l *layerShown) string {
 	total := units.HumanSizeWithPrecision(float64(l.Total), 3)
-	if l.Phase == "done" || l.Phase == "exists" {
+	if isEnd(l.Phase) {
 		return total
 	}
 	return units.HumanSizeWithPrecision(float64(l.Done), 3) + "/" + total
 }
 
-func layerSpeed(l *layerProgress) string {
-	if l.rate <= 0 || l.Phase != "download" && l.Phase != "extract" {
+func layerSpeed(l *layerShown) string {
+	if l.rate <= 0 || isEnd(l.Phase) {
 		return ""
 	}
 	return units.HumanSizeWithPrecision(l.rate, 3) + "/s"

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -15,11 +16,35 @@ import (
 func statusText(c *run.Container, now time.Time) string {
 	switch c.Status {
 	case run.Running:
-		return "Up " + strings.TrimSuffix(ago(c.Started, now), " ago")
+		up := "Up " + strings.TrimSuffix(ago(c.Started, now), " ago")
+		switch health := healthText(c); health {
+		case "":
+			return up
+		case run.Starting:
+			return up + " (health: starting)"
+		default:
+			return up + " (" + health + ")"
+		}
+	case run.Paused:
+		return "Up " + strings.TrimSuffix(ago(c.Started, now), " ago") + " (Paused)"
+	case run.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s", c.ExitCode, ago(c.Finished, now))
+	case run.Removing:
+		return "Removal In Progress"
+	case run.Dead:
+		return "Dead"
 	case run.Exited:
 		return fmt.Sprintf("Exited (%d) %s", c.ExitCode, ago(c.Finished, now))
 	}
 	return "Created"
+}
+
+// healthText is what is known of a running container's health, "" where nobody looks.
+func healthText(c *run.Container) string {
+	if h := c.Health(); h != nil && c.Status.Alive() {
+		return h.Status
+	}
+	return ""
 }
 
 // commandText is the command line in quotes, cut to 20 characters inside them.
@@ -34,8 +59,8 @@ func commandText(c *run.Container, whole bool) string {
 // mountsText names what is mounted, each cut to 15 characters.
 func mountsText(c *run.Container, whole bool) string {
 	var names []string
-	for _, m := range c.Config.Files.Mounts {
-		if m.Type == run.MountTmpfs || m.Source == "" {
+	for _, m := range c.Mounts {
+		if m.Type == run.MountTmpfs {
 			continue
 		}
 		name := m.Source
@@ -48,7 +73,7 @@ func mountsText(c *run.Container, whole bool) string {
 }
 
 func volumeCount(c *run.Container) (n int) {
-	for _, m := range c.Config.Files.Mounts {
+	for _, m := range c.Mounts {
 		if m.Type == run.MountVolume {
 			n++
 		}
@@ -56,15 +81,71 @@ func volumeCount(c *run.Container) (n int) {
 	return n
 }
 
-func networkText(c *run.Container) string { return cmp.Or(c.Config.Network.Mode, "none") }
+// networkNames are those that the container is on.
+func networkNames(c *run.Container) (names []string) {
+	for _, w := range c.Config.Network.Networks {
+		names = append(names, w.Name)
+	}
+	if names == nil {
+		names = []string{cmp.Or(c.Config.Network.Mode, "none")}
+	}
+	return names
+}
 
-func containerListing(whole bool) listing[*run.Container] {
+func networkText(c *run.Container) string { return strings.Join(networkNames(c), ",") }
+
+// portsText lists the ports that are exposed, and where published ones are on the host, as docker ps does.
+func portsText(c *run.Container) string {
+	if len(c.Ends) == 0 || !c.Status.Alive() {
+		return ""
+	}
+	var exposed, published []string
+	ports := c.Document().NetworkSettings.Ports
+	for _, port := range sortedPorts(ports) {
+		if len(ports[port]) == 0 {
+			exposed = append(exposed, port)
+		}
+		for _, host := range ports[port] {
+			published = append(published, net.JoinHostPort(host.HostIP, host.HostPort)+"->"+port)
+		}
+	}
+	return strings.Join(append(exposed, published...), ", ")
+}
+
+// sizes are what containers have written, and with their images', in bytes.
+type sizes map[*run.Container][2]int64
+
+func measureSizes(list []*run.Container) (sizes, error) {
+	m := make(sizes, len(list))
+	for _, c := range list {
+		written, all, err := c.Size()
+		if err != nil {
+			return nil, err
+		}
+		m[c] = [2]int64{written, all}
+	}
+	return m, nil
+}
+
+// text is a size as ps shows it. One that nobody has asked for is 0, as Docker has it.
+func (m sizes) text(c *run.Container) string {
+	s := m[c]
+	if s[1] == 0 {
+		return diskSize(s[0])
+	}
+	return diskSize(s[0]) + " (virtual " + diskSize(s[1]) + ")"
+}
+
+func containerListing(whole bool, m sizes) listing[*run.Container] {
 	type container = *run.Container
 	now := time.Now()
-	nothing := func(container) string { return "" }
+	shown := "ID Image Command RunningFor Status Ports Names"
+	if m != nil {
+		shown += " Size"
+	}
 	return listing[container]{
-		shown: "ID Image Command RunningFor Status Ports Names", quiet: "ID",
-		labels: func(c container) map[string]string { return c.Config.Labels },
+		shown: shown, quiet: "ID",
+		labels: func(c container) map[string]string { return c.Labels },
 		columns: []column[container]{
 			{"ID", "CONTAINER ID", func(c container) string {
 				if whole {
@@ -78,29 +159,33 @@ func containerListing(whole bool) listing[*run.Container] {
 			{"CreatedAt", "CREATED AT", func(c container) string { return timestamp(c.Created) }},
 			{"Status", "STATUS", func(c container) string { return statusText(c, now) }},
 			{"State", "STATE", func(c container) string { return string(c.Status) }},
-			{"Ports", "PORTS", nothing}, // none are published yet
+			{"Ports", "PORTS", portsText},
 			{"Names", "NAMES", func(c container) string { return c.Name }},
-			{"Labels", "LABELS", func(c container) string { return joinLabels(c.Config.Labels) }},
+			{"Size", "SIZE", m.text},
+			{"Labels", "LABELS", func(c container) string { return joinLabels(c.Labels) }},
 			{"Mounts", "MOUNTS", func(c container) string { return mountsText(c, whole) }},
 			{"LocalVolumes", "LOCAL VOLUMES", func(c container) string { return fmt.Sprint(volumeCount(c)) }},
 			{"Networks", "NETWORKS", networkText},
 			{"Platform", "PLATFORM", func(c container) string { return c.Config.Platform }},
-			{"HealthStatus", "HEALTH STATUS", nothing}, // no health checks are run yet
+			{"HealthStatus", "HEALTH STATUS", healthText},
 		},
 	}
 }
 
 func psCommand(s *session) ([]*option, action) {
 	var l listFlags
-	var all, latest, whole bool
+	var all, latest, whole, size bool
 	last := -1
 	flags := append(l.options(),
 		toggle(&all, "all,a", "show those that have ended too"),
 		toggle(&latest, "latest,l", "show the newest, whatever its state"),
 		opt("last,n", "NUMBER", "show so many of the newest, whatever their state", one(&last, parseInt)),
-		toggle(&whole, "no-trunc", "show everything in full"))
-	flags = append(flags, later("is not known yet; there is no size to show", "!size,s")...)
+		toggle(&whole, "no-trunc", "show everything in full"),
+		toggle(&size, "size,s", "show how much they have written, and with their images"))
 	return flags, func(context.Context, []string) error {
+		if l.format == "" && !l.quiet {
+			l.format = s.preferences().PsFormat
+		}
 		h, err := s.host()
 		if err != nil {
 			return err
@@ -119,7 +204,13 @@ func psCommand(s *session) ([]*option, action) {
 		if last > 0 && len(list) > last {
 			list = list[:last]
 		}
-		listing := containerListing(whole)
+		var m sizes
+		if size || strings.Contains(l.format, ".Size") {
+			if m, err = measureSizes(list); err != nil {
+				return err
+			}
+		}
+		listing := containerListing(whole, m)
 		return listing.print(s.out, l.format, l.quiet, list)
 	}
 }

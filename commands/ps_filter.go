@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -19,19 +20,22 @@ func filterContainers(h *run.Host, list []*run.Container, words []string, all bo
 		return nil, err
 	}
 	if !all && f["status"] == nil && f["exited"] == nil {
-		f["status"] = []string{string(run.Running)}
+		f["status"] = []string{string(run.Running), string(run.Paused), string(run.Restarting)}
 	}
 	tests := map[string]func(c *run.Container, value string) bool{
 		"id":        func(c *run.Container, v string) bool { return strings.HasPrefix(c.ID, v) },
 		"exited":    func(c *run.Container, v string) bool { return c.Status == run.Exited && strconv.Itoa(c.ExitCode) == v },
 		"status":    func(c *run.Container, v string) bool { return string(c.Status) == v },
 		"volume":    hasVolume,
-		"network":   func(c *run.Container, v string) bool { return networkText(c) == v },
-		"publish":   func(*run.Container, string) bool { return false },
-		"expose":    func(c *run.Container, v string) bool { return exposes(c, v) },
-		"health":    func(_ *run.Container, v string) bool { return v == "none" },
+		"network":   onNetwork,
+		"publish":   publishes,
+		"expose":    exposes,
+		"health":    func(c *run.Container, v string) bool { return cmp.Or(healthText(c), run.HealthNone) == v },
 		"isolation": func(_ *run.Container, v string) bool { return v == "default" },
 		"is-task":   func(_ *run.Container, v string) bool { return v == "false" },
+	}
+	if err := checkPorts(f); err != nil {
+		return nil, err
 	}
 	if err := checkStates(f); err != nil {
 		return nil, err
@@ -48,8 +52,20 @@ func filterContainers(h *run.Host, list []*run.Container, words []string, all bo
 				return true
 			}
 		}
-		return !f.matchLabels(c.Config.Labels)
+		return !f.matchLabels(c.Labels)
 	}), nil
+}
+
+// checkPorts refuses what is no port.
+func checkPorts(f filters) error {
+	for _, key := range []string{"publish", "expose"} {
+		for _, v := range f[key] {
+			if _, _, _, ok := portRange(v); !ok {
+				return fmt.Errorf("filter %q: want PORT[-PORT][/PROTOCOL]", key+"="+v)
+			}
+		}
+	}
+	return nil
 }
 
 // checkStates refuses values that no container can have, as Docker does.
@@ -120,11 +136,57 @@ func addNames(h *run.Host, f filters, tests map[string]func(*run.Container, stri
 
 // hasVolume tells whether a volume of that name, or anything at that path, is mounted.
 func hasVolume(c *run.Container, v string) bool {
-	return slices.ContainsFunc(c.Config.Files.Mounts, func(m run.MountSpec) bool { return m.Source == v || m.Target == v })
+	return slices.ContainsFunc(c.Mounts, func(m run.MountSpec) bool { return m.Source == v || m.Target == v })
 }
 
-// exposes tells whether a port was exposed with --expose; v is PORT[/PROTOCOL].
+// onNetwork tells whether the container is on a network of this name or ID.
+func onNetwork(c *run.Container, v string) bool {
+	return slices.Contains(networkNames(c), v) ||
+		slices.ContainsFunc(c.Ends, func(e run.NetworkEnd) bool { return v != "" && strings.HasPrefix(e.NetworkID, v) })
+}
+
+// publishes tells whether one of the ports v, PORT[-PORT][/PROTOCOL], is published, as the container knows it or as the host.
+func publishes(c *run.Container, v string) bool {
+	first, last, protocol, ok := portRange(v)
+	if !ok || !c.Status.Alive() {
+		return false
+	}
+	for _, e := range c.Ends {
+		for _, p := range e.Ports {
+			host, port := int(p.HostPort), int(p.Port)
+			if p.Protocol == protocol && (host >= first && host <= last || port >= first && port <= last) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// exposes tells whether one of the ports v, PORT[-PORT][/PROTOCOL], is exposed by the image or with --expose.
 func exposes(c *run.Container, v string) bool {
-	port, err := run.ParseExpose(v)
-	return err == nil && slices.Contains(c.Config.Network.Expose, port)
+	first, last, protocol, ok := portRange(v)
+	if !ok {
+		return false
+	}
+	for exposed := range c.Document().Config.ExposedPorts {
+		if a, b, p, ok := portRange(exposed); ok && p == protocol && a <= last && b >= first {
+			return true
+		}
+	}
+	return false
+}
+
+// portRange reads PORT[-PORT][/PROTOCOL].
+func portRange(s string) (first, last int, protocol string, ok bool) {
+	s, err := run.ParseExpose(s)
+	if err != nil {
+		return 0, 0, "", false
+	}
+	ports, protocol, _ := strings.Cut(s, "/")
+	low, high, _ := strings.Cut(ports, "-")
+	first, err = strconv.Atoi(low)
+	if last = first; err == nil && high != "" {
+		last, err = strconv.Atoi(high)
+	}
+	return first, last, protocol, err == nil
 }

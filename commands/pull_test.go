@@ -44,10 +44,13 @@ func TestPullAndPush(t *testing.T) {
 	if out := answer(t, "push", name+":v2"); !strings.Contains(out, "\nv2: digest: "+web.Digest+" size: ") {
 		t.Errorf("push: %q", out)
 	}
+	if out := answer(t, "push", "-a", name); strings.Count(out, "Layer already exists") != 4 || !strings.Contains(out, "\nlatest: digest: "+web.Digest) {
+		t.Errorf("push -a: %q", out)
+	}
 	if out := answer(t, "push", "-q", name); out != name+":latest\n" {
 		t.Errorf("push -q: %q", out)
 	}
-	if code, out, errs := hull(t, "push", addr+"/nope"); code != 1 || out != "" || !strings.Contains(errs, "An image does not exist locally with the tag: "+addr+"/nope") {
+	if code, out, errs := hull(t, "push", addr+"/nope"); code != 1 || !strings.Contains(out, "refers to repository") || !strings.Contains(errs, "An image does not exist locally with the tag: "+addr+"/nope") {
 		t.Error(code, out, errs)
 	}
 
@@ -73,6 +76,8 @@ func TestPullAndPush(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"pull " + addr + "/nope":    "not found",
+		"push -a " + name + ":v2":   "tag can't be used with --all-tags/-a",
+		"push -a " + addr + "/none": "An image does not exist locally with the tag: " + addr + "/none",
 		"pull -a " + name + ":v2":   "tag can't be used with --all-tags/-a",
 		"pull UPPER/case!":          "UPPER/case!",
 		"pull oci:/no/such/layout":  "no such file or directory",

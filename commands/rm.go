@@ -9,10 +9,11 @@ import (
 )
 
 func rmCommand(s *session) ([]*option, action) {
-	var force, volumes, link bool
+	var opt run.RemoveOptions
+	var link bool
 	flags := []*option{
-		toggle(&force, "force,f", "end a container that is running first"),
-		toggle(&volumes, "volumes,v", "remove its anonymous volumes too"),
+		toggle(&opt.Force, "force,f", "end a container that is running first"),
+		toggle(&opt.Volumes, "volumes,v", "remove its anonymous volumes too"),
 		hide(toggle(&link, "link,l", "")),
 	}
 	return flags, func(_ context.Context, args []string) error {
@@ -23,12 +24,13 @@ func rmCommand(s *session) ([]*option, action) {
 		if err != nil {
 			return err
 		}
+		errs := atOnce(args, func(name string) error { return removeContainer(h, name, opt) })
 		var failed []error
-		for _, name := range args {
-			switch err := removeContainer(h, name, force); {
+		for i, name := range args {
+			switch err := errs[i]; {
 			case err == nil:
 				fmt.Fprintln(s.out, name)
-			case force && errors.Is(err, run.ErrNotFound):
+			case opt.Force && errors.Is(err, run.ErrNotFound):
 				report(s.err, err) // -f says so, and does not mind
 			default:
 				failed = append(failed, err)
@@ -38,10 +40,10 @@ func rmCommand(s *session) ([]*option, action) {
 	}
 }
 
-func removeContainer(h *run.Host, name string, force bool) error {
+func removeContainer(h *run.Host, name string, opt run.RemoveOptions) error {
 	c, err := h.Find(name)
 	if err != nil {
 		return err
 	}
-	return c.Remove(force)
+	return c.Remove(opt)
 }

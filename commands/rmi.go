@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/hullrun/hull/layers"
-	"github.com/hullrun/hull/registry"
 	"github.com/hullrun/hull/run"
 )
 
@@ -46,39 +44,11 @@ func allMissing(failed []error) bool {
 	return true
 }
 
-// removeImage removes one image and prints what is gone. Containers that use it are named in Docker's words.
+// removeImage removes one image and prints what is gone.
 func (s *session) removeImage(h *run.Host, name string, force bool) error {
-	alone, err := h.HoldImages(true)
-	if errors.Is(err, fs.ErrNotExist) {
-		return noSuchImage(name, layers.ErrNotFound) // no root directory, no image
-	}
-	if err != nil {
-		return err
-	}
-	defer alone.Close()
-	users, err := imageUsers(h)
-	if err != nil {
-		return err
-	}
-	var inUse []string
-	for id := range users {
-		inUse = append(inUse, id)
-	}
-	img, err := h.Images.Lookup(name)
-	if err != nil {
-		return noSuchImage(name, err)
-	}
-	lines, err := h.Images.Remove(name, force, inUse...)
+	lines, err := h.RemoveImage(name, force)
 	for _, l := range lines {
-		if ref, err := registry.ParseReference(l.Untagged); err == nil && l.Untagged != "" {
-			l.Untagged = ref.Familiar()
-		}
 		fmt.Fprintln(s.out, l)
-	}
-	if errors.Is(err, layers.ErrInUse) && len(users[img.ID]) > 0 {
-		c := users[img.ID][0]
-		return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s%w",
-			name, run.ShortID(c.ID), shortDigest(img.ID), silent{err})
 	}
 	return noSuchImage(name, err)
 }

@@ -1,13 +1,18 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
-	"github.com/hullrun/hull/run"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hullrun/hull/internal/given"
+	"github.com/hullrun/hull/run"
 )
 
 // The headings in the help of run.
@@ -17,6 +22,7 @@ const (
 	groupNetwork   = "Network"
 	groupLimits    = "Limits"
 	groupIsolation = "Isolation"
+	groupHealth    = "Health and logs"
 )
 
 // wishes is a run.Config on the way: what several flags decide together is kept apart until all words are read.
@@ -27,30 +33,48 @@ type wishes struct {
 	env, envFiles, labelFiles, labels []string
 	envHost                           bool
 	entrypoint                        *string
-	networks, published               []string
+	networks                          []string
+	first                             run.NetworkWish // what --ip and the like say of the first network
 	arch, os, variant                 string
 	memory                            specs.LinuxMemory
 	cpu                               specs.LinuxCPU
 	weight                            *uint64
 	pids                              *int64
 	swappiness                        int64
+	detach                            bool
+	health                            string
+	noHealth                          bool
+	logOptions                        []string
+	flags                             []*option
 	// warnings are about flags that were accepted without an effect.
 	warnings []string
 }
 
-// runFlags are all flags of run, each put where package run looks for it.
+// runFlags are all flags of run: those of create, and those of somebody who stays, or does not.
 func (w *wishes) runFlags() []*option {
+	l := &w.Lifetime
+	return append([]*option{
+		toggle(&w.detach, "detach,d", "leave it running in the background and print its ID"),
+		opt("sig-proxy", "", "pass signals on to the command", w.setSigProxy).def("true"),
+		opt("detach-keys", "KEYS", "keys that leave it running", w.setDetachKeys(&l.DetachKeys)).def("ctrl-p,ctrl-q"),
+	}, w.createFlags()...)
+}
+
+// createFlags are all flags of create, each put where package run looks for it.
+func (w *wishes) createFlags() []*option {
 	w.swappiness = -1
-	return slices.Concat(
+	w.flags = slices.Concat(
 		w.lifeFlags(),
 		in(groupProcess, w.processFlags()...),
 		in(groupFiles, w.fileFlags()...),
 		in(groupNetwork, w.networkFlags()...),
 		in(groupLimits, w.limitFlags()...),
 		in(groupIsolation, w.isolationFlags()...),
+		in(groupHealth, w.healthFlags()...),
 		w.laterFlags(),
 		w.ignoredFlags(),
 	)
+	return w.flags
 }
 
 func (w *wishes) lifeFlags() []*option {
@@ -72,15 +96,61 @@ func (w *wishes) lifeFlags() []*option {
 		text(&c.Lifetime.PIDFile, "pidfile", "FILE", "write the pid on the host to a file"),
 		text(&c.Lifetime.StopSignal, "stop-signal", "SIGNAL", "signal that stops the container"),
 		opt("stop-timeout", "SECONDS", "grace before a stop kills, -1 for ever", ref(&c.Lifetime.StopTimeout, parseInt)).def("10"),
-		opt("timeout", "SECONDS", "end the command after that time", one(&c.Lifetime.Timeout, parseSeconds)),
-		opt("restart", "POLICY", "no (others come later)", one(&c.Lifetime.Restart, run.ParseRestart)).def("no"),
-		opt("sig-proxy", "", "pass signals on to the command", w.setSigProxy).def("true"),
+		opt("timeout", "TIME[,GRACE]", "end the command after that time (status 124): kill it, or after its stop signal and a grace", setTimeout(&c.Lifetime.Timeout, &c.Lifetime.TimeoutGrace)),
+		opt("restart", "POLICY", "when to start it again: no, on-failure[:N], always, unless-stopped", one(&c.Lifetime.Restart, run.ParseRestart)).def("no"),
 	}
 }
 
 func (w *wishes) setPull(when string) error {
 	w.Pull = run.PullPolicy(when)
 	return nil
+}
+
+// healthFlags are about finding out how a container is.
+func (w *wishes) healthFlags() []*option {
+	h, l := &w.Health, &w.Log
+	return []*option{
+		text(&w.health, "health-cmd", "COMMAND", "probe that the container is well, by the image's shell"),
+		opt("health-interval", "DURATION", "time between two probes", one(&h.Interval, parseDuration)).def("30s"),
+		opt("health-timeout", "DURATION", "longest that a probe may take", one(&h.Timeout, parseDuration)).def("30s"),
+		opt("health-retries", "NUMBER", "failures in a row that make it unhealthy", one(&h.Retries, parseInt)).def("3"),
+		opt("health-start-period", "DURATION", "time at first in which failures do not count", one(&h.StartPeriod, parseDuration)).def("0s"),
+		opt("health-start-interval", "DURATION", "time between two probes at first", one(&h.StartInterval, parseDuration)).def("5s"),
+		text(&h.OnFailure, "health-on-failure", "ACTION", "what an unhealthy container gets: none, kill, restart or stop").def("none"),
+		toggle(&w.noHealth, "no-healthcheck", "do not probe, whatever the image says"),
+		text(&l.Driver, "log-driver", "DRIVER", "where output goes: json-file, journald or none").def("json-file"),
+		list(&w.logOptions, "log-opt", "KEY=VALUE", "max-size and max-file of a log"),
+	}
+}
+
+func parseDuration(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return 0, errValue{s, "want a duration such as 30s or 1m"}
+	}
+	return d, nil
+}
+
+func (w *wishes) setDetachKeys(to *string) func(string) error {
+	return func(s string) error {
+		*to = s
+		_, err := run.ParseDetachKeys(s)
+		return err
+	}
+}
+
+// joinHealth turns the flags about health and logs into wishes.
+func (w *wishes) joinHealth() error {
+	switch {
+	case w.noHealth && w.health != "":
+		return errors.New("--no-healthcheck conflicts with --health-* options")
+	case w.noHealth:
+		w.Health.Test = []string{"NONE"}
+	case w.health != "":
+		w.Health.Test = []string{"CMD-SHELL", w.health}
+	}
+	w.Process.KeepStdin = w.detach && w.Process.Interactive
+	return w.Log.Set(w.logOptions)
 }
 
 func (w *wishes) setSigProxy(s string) error {
@@ -118,16 +188,23 @@ func (w *wishes) fileFlags() []*option {
 		opt("mount", "KEY=VALUE,...", "the same, spelled out",
 			each(&f.Mounts, func(s string) (run.MountSpec, error) { return run.ParseMount(s, w.cwd) })),
 		opt("tmpfs", "DIR[:OPTS]", "mount a file system in memory", each(&f.Mounts, run.ParseTmpfs)),
+		list(&f.VolumesFrom, "volumes-from", "CONTAINER[:ro]", "mount the volumes of another container"),
 		toggle(&f.ReadOnly, "read-only", "make the root file system read-only"),
 		opt("shm-size", "BYTES", "size of /dev/shm", one(&f.ShmSize, parseBytes)).def("64m"),
 		opt("device", "SRC[:DST[:rwm]]", "show a device of the host", each(&f.Devices, run.ParseDevice)),
+		opt("device-cgroup-rule", "TYPE MAJ:MIN rwm", "allow devices that the command makes nodes for", each(&f.DeviceRules, checkedRule)),
 	}
+}
+
+func checkedRule(s string) (string, error) {
+	_, err := run.ParseDeviceRule(s)
+	return s, err
 }
 
 func (w *wishes) networkFlags() []*option {
 	n := &w.Network
 	return []*option{
-		list(&w.networks, "network,net", "NETWORK", "none (loopback only) or host").def("none"),
+		list(&w.networks, "network,net", "NETWORK", "none (loopback only), host, bridge, container:NAME, or a network by name; allow=HOST[:PORT],*.DOMAIN,CIDR for nothing else, log to see what that would be").def("none"),
 		text(&n.Hostname, "hostname,h", "NAME", "the container's host name"),
 		text(&n.Domainname, "domainname", "NAME", "the container's NIS domain"),
 		opt("add-host", "NAME:IP", "add a line to /etc/hosts", each(&n.AddHost, run.ParseAddHost)),
@@ -136,7 +213,12 @@ func (w *wishes) networkFlags() []*option {
 		list(&n.DNSSearch, "dns-search", "DOMAIN", "look short names up in a domain; . for none"),
 		list(&n.DNSOptions, "dns-option,dns-opt", "OPTION", "an option in resolv.conf"),
 		opt("expose", "PORT[/PROTOCOL]", "note a port in the container's description", each(&n.Expose, run.ParseExpose)),
-		hide(list(&w.published, "publish,p", "PORTS", "")),
+		list(&n.Publish, "publish,p", "PORTS", "lead ports of the host to the container: [[IP:][HOSTPORT]:]PORT[/udp]"),
+		toggle(&n.PublishAll, "publish-all,P", "lead free ports of the host to all exposed ones"),
+		list(&w.first.Aliases, "network-alias,net-alias", "NAME", "one more name on the network"),
+		text(&w.first.IP, "ip", "IP", "have this address on the network"),
+		text(&w.first.IP6, "ip6", "IP", "have this IPv6 address on the network"),
+		text(&w.first.MAC, "mac-address", "MAC", "have this hardware address on the network"),
 	}
 }
 
@@ -178,6 +260,7 @@ func (w *wishes) limitFlags() []*option {
 func (w *wishes) isolationFlags() []*option {
 	i := &w.Isolation
 	return []*option{
+		toggle(&i.Sandbox, "sandbox", "run what nobody trusts: every protection and limit there is, see docs/sandbox.md"),
 		opt("cap-add", "CAPABILITY", "add a capability, or ALL", each(&i.CapAdd, run.ParseCap)),
 		opt("cap-drop", "CAPABILITY", "drop a capability, or ALL", each(&i.CapDrop, run.ParseCap)),
 		toggle(&i.Privileged, "privileged", "give all capabilities and devices, take most protection away"),
@@ -187,15 +270,13 @@ func (w *wishes) isolationFlags() []*option {
 		text(&i.IPC, "ipc", "host|none|private", "share the host's semaphores and memory"),
 		text(&i.UTS, "uts", "host", "share the host's name"),
 		text(&i.Cgroupns, "cgroupns", "host|private", "see the host's cgroups"),
-		opt("userns", "MODE", "map users: host, keep-id, one-id, sub-ids", one(&i.Userns, run.ParseUserns)),
+		opt("userns", "MODE", "map users: host, auto, keep-id, one-id, sub-ids", one(&i.Userns, run.ParseUserns)),
 	}
 }
 
 // The reasons why a flag that Docker or podman knows is refused. Each says what works today.
 const (
-	needsDetach  = "comes with detached containers; today a container runs in the foreground, as long as hull does"
-	needsNetwork = "comes with networks of hull's own; today there are --network none and --network host"
-	needsHealth  = "comes with health checks; today the image's is not run either"
+	needsNetwork = "is not known yet; --network-alias gives a container a name on a network"
 	needsVolume  = "is not known yet; today -v, --mount and --tmpfs say what is mounted"
 	notYet       = "is not known yet"
 )
@@ -203,12 +284,9 @@ const (
 // laterFlags are refused: doing without them would silently run something else than what was asked for.
 func (w *wishes) laterFlags() []*option {
 	return slices.Concat(
-		later(needsDetach, "!detach,d", "health-on-failure", "sdnotify"),
-		later(needsNetwork, "!publish-all,P", "network-alias,net-alias", "ip", "ip6", "mac-address", "link-local-ip", "link"),
-		later(needsHealth, "health-cmd", "health-interval", "health-timeout", "health-retries", "health-start-period",
-			"health-start-interval"),
-		later(needsVolume, "volumes-from", "storage-opt", "!read-only-tmpfs", "secret", "rootfs"),
-		later(notYet, "gpus", "!rmi", "tz", "!http-proxy", "!passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
+		later(needsNetwork, "link-local-ip", "link"),
+		later(needsVolume, "storage-opt", "!read-only-tmpfs", "secret", "rootfs"),
+		later(notYet, "sdnotify", "gpus", "!rmi", "tz", "!http-proxy", "!passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
 			"tls-verify", "authfile", "cert-dir", "creds", "retry", "retry-delay", "uidmap", "gidmap", "systemd", "cgroups"))
 }
 
@@ -240,7 +318,7 @@ func (w *wishes) ignoredFlags() []*option {
 	flags := []*option{}
 	for _, n := range []string{
 		"runtime", "!use-api-socket", "isolation", "cpu-count", "cpu-percent", "io-maxbandwidth", "io-maxiops", "kernel-memory",
-		"!disable-content-trust", "volume-driver", "device-cgroup-rule", "log-driver", "log-opt", "detach-keys", "!no-healthcheck",
+		"!disable-content-trust", "volume-driver",
 	} {
 		name, isSwitch := strings.CutPrefix(n, "!")
 		o := hide(opt(name, "VALUE", "", nil))
@@ -248,7 +326,7 @@ func (w *wishes) ignoredFlags() []*option {
 			o.arg = ""
 		}
 		o.set = func(value string) error {
-			if value != "false" && value != "default" && value != "local" && name != "no-healthcheck" {
+			if value != "false" && value != "default" && value != "local" {
 				w.warnings = append(w.warnings, fmt.Sprintf("--%s: ignored: it has no meaning here", name))
 			}
 			return nil
@@ -275,7 +353,7 @@ func parseBool(s string) (b bool, err error) {
 func (w *wishes) config(args []string) (*run.Config, error) {
 	c := &w.Config
 	c.Image, c.Args = args[0], args[1:]
-	for _, step := range []func() error{w.joinEnv, w.joinLabels, w.joinNetwork, w.joinPlatform, w.joinLimits} {
+	for _, step := range []func() error{w.joinEnv, w.joinLabels, w.joinNetwork, w.joinPlatform, w.joinLimits, w.joinHealth, w.joinPaths} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -287,13 +365,40 @@ func (w *wishes) config(args []string) (*run.Config, error) {
 		}
 		c.Process.Entrypoint = &words
 	}
+	w.joinSandbox()
 	if err := c.Complete(); err != nil {
 		return nil, err
 	}
-	if c.Lifetime.Restart.Name != "" {
-		return nil, fmt.Errorf("--restart %q: %s", c.Lifetime.Restart.Name, needsDetach)
+	if w.detach {
+		if len(c.Process.Attach) > 0 {
+			return nil, errors.New("conflicting options: cannot specify both --attach and --detach")
+		}
+		c.Process.Attach = []string{}
 	}
 	return c, nil
+}
+
+// joinSandbox notes what was asked for beside --sandbox, for what means no limit leaves no other trace.
+func (w *wishes) joinSandbox() {
+	for _, o := range w.flags {
+		if w.Isolation.Sandbox && o.seen && slices.Contains(run.SandboxFlags(), o.name) {
+			w.Isolation.SandboxExcept = append(w.Isolation.SandboxExcept, o.name)
+		}
+	}
+}
+
+// joinPaths makes paths absolute that a monitor, or another start, opens: neither is where the caller is now.
+func (w *wishes) joinPaths() error {
+	paths := []*string{&w.Lifetime.PIDFile}
+	if s := &w.Isolation.Security.Seccomp; *s != "builtin" && *s != "unconfined" {
+		paths = append(paths, s)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(w.cwd, *p)
+		}
+	}
+	return nil
 }
 
 // joinEnv puts the variables in order: the caller's, those of files, those of -e; a later one wins.
@@ -303,7 +408,7 @@ func (w *wishes) joinEnv() error {
 		env = os.Environ()
 	}
 	for _, name := range w.envFiles {
-		data, err := os.ReadFile(name)
+		data, err := given.ReadFile(name, given.Limit)
 		if err != nil {
 			return fmt.Errorf("env-file %w", err)
 		}
@@ -327,7 +432,7 @@ func (w *wishes) joinEnv() error {
 func (w *wishes) joinLabels() (err error) {
 	var labels []string
 	for _, name := range w.labelFiles {
-		data, err := os.ReadFile(name)
+		data, err := given.ReadFile(name, given.Limit)
 		if err != nil {
 			return fmt.Errorf("label-file %w", err)
 		}
@@ -339,29 +444,6 @@ func (w *wishes) joinLabels() (err error) {
 	}
 	w.Labels, err = run.ParseLabels(append(labels, w.labels...))
 	return err
-}
-
-// joinNetwork accepts the networks there are, one of them, however often it is named.
-func (w *wishes) joinNetwork() error {
-	for _, value := range w.networks {
-		mode := strings.TrimPrefix(value, "name=")
-		if mode == "default" {
-			mode = ""
-		}
-		if mode != "" && mode != "none" && mode != "host" {
-			return fmt.Errorf("--network %q: %s", value, needsNetwork)
-		}
-		if w.Network.Mode != "" && w.Network.Mode != mode {
-			return fmt.Errorf("--network %q: conflicting options: the container already has network %s", value, w.Network.Mode)
-		}
-		w.Network.Mode = mode
-	}
-	if len(w.published) > 0 && w.Network.Mode == "host" {
-		w.warnings = append(w.warnings, "--publish: ignored: published ports are discarded when using host network mode")
-	} else if len(w.published) > 0 {
-		return fmt.Errorf("--publish %q: %s", w.published[0], needsNetwork)
-	}
-	return nil
 }
 
 func (w *wishes) joinPlatform() error {
@@ -415,7 +497,7 @@ func (w *wishes) joinLimits() error {
 		r.CPU = &w.cpu
 	}
 	if w.pids != nil && *w.pids > 0 {
-		r.Pids = &specs.LinuxPids{Limit: w.pids}
+		r.Pids = pidsLimit(*w.pids)
 	}
 	if w.weight != nil && *w.weight != 0 {
 		weight := uint16(min(*w.weight, 1<<16-1))
@@ -423,6 +505,14 @@ func (w *wishes) joinLimits() error {
 	}
 	w.Limits.Ulimits = lastOfEach(w.Limits.Ulimits, func(u specs.POSIXRlimit) string { return u.Type })
 	return nil
+}
+
+// pidsLimit is a limit on processes; one that is not positive is none.
+func pidsLimit(n int64) *specs.LinuxPids {
+	if n <= 0 {
+		n = -1
+	}
+	return &specs.LinuxPids{Limit: &n}
 }
 
 // drop forgets a value that means the same as none.

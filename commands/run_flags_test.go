@@ -48,6 +48,10 @@ func TestRunFlags(t *testing.T) {
 		set  func(*run.Config)
 	}{
 		{"img", func(c *run.Config) {}},
+		{"--pidfile p --security-opt seccomp=s.json img", func(c *run.Config) {
+			c.Lifetime.PIDFile, c.Isolation.Security.Seccomp = "/cwd/p", "/cwd/s.json"
+		}},
+		{"--security-opt seccomp=builtin img", func(c *run.Config) { c.Isolation.Security.Seccomp = "builtin" }},
 		{"img sh -c x --rm -e", func(c *run.Config) { c.Args = []string{"sh", "-c", "x", "--rm", "-e"} }},
 		{"-it --rm --name web --init img", func(c *run.Config) {
 			c.Process.Interactive, c.Process.TTY, c.Process.Init, c.Lifetime.Remove, c.Name = true, true, true, true, "web"
@@ -67,7 +71,7 @@ func TestRunFlags(t *testing.T) {
 			c.Files.Mounts = []run.MountSpec{
 				{Type: "bind", Source: "/cwd/a", Target: "/a", ReadOnly: true, CreateSource: true},
 				{Type: "tmpfs", Target: "/t", Options: []string{"nosuid", "nodev", "noexec"}},
-				{Type: "bind", Source: "/b", Target: "/b"},
+				{Type: "bind", Source: "/b", Target: "/b", Long: true},
 			}
 		}},
 		{"-m 64m --pids-limit 10 --cpus 0.5 --cpu-shares 5 --cpuset-cpus 0-1 --blkio-weight 500 img", func(c *run.Config) {
@@ -95,10 +99,22 @@ func TestRunFlags(t *testing.T) {
 			c.Network = run.NetworkConfig{Mode: "none", Hostname: "me", AddHost: []run.HostEntry{{Name: "a", IP: "1.2.3.4"}},
 				DNS: []string{"1.1.1.1"}, DNSOptions: []string{"ndots:1"}, Expose: []string{"80/tcp"}}
 		}},
-		{"--stop-signal 9 --stop-timeout -1 --timeout 5 --sig-proxy=false --restart no -d=false img", func(c *run.Config) {
-			c.Lifetime = run.LifetimeConfig{StopSignal: "9", StopTimeout: ptr(-1), Timeout: 5 * time.Second, NoSigProxy: true}
+		{"--stop-signal 9 --stop-timeout -1 --timeout 90s,5 --sig-proxy=false --restart no -d=false img", func(c *run.Config) {
+			c.Lifetime = run.LifetimeConfig{StopSignal: "9", StopTimeout: ptr(-1), Timeout: 90 * time.Second, TimeoutGrace: 5 * time.Second, NoSigProxy: true}
 		}},
 		{"--platform linux/arm64 --pull never -q img", func(c *run.Config) { c.Platform, c.Pull, c.Quiet = "linux/arm64", "never", true }},
+		{"-d --restart on-failure:3 --detach-keys ctrl-a,x img", func(c *run.Config) {
+			c.Process.Attach = []string{}
+			c.Lifetime.Restart, c.Lifetime.DetachKeys = run.RestartPolicy{Name: "on-failure", MaxRetries: 3}, "ctrl-a,x"
+		}},
+		{"-di --log-driver json-file --log-opt max-size=1m --log-opt max-file=2 img", func(c *run.Config) {
+			c.Process.Interactive, c.Process.KeepStdin, c.Process.Attach = true, true, []string{}
+			c.Log = run.LogConfig{Driver: "json-file", MaxSize: 1e6, MaxFiles: 2, Options: map[string]string{"max-size": "1m", "max-file": "2"}}
+		}},
+		{"--health-cmd x --health-interval 1s --health-retries 2 --health-on-failure kill img", func(c *run.Config) {
+			c.Health = run.HealthConfig{Test: []string{"CMD-SHELL", "x"}, Interval: time.Second, Retries: 2, OnFailure: "kill"}
+		}},
+		{"--no-healthcheck img", func(c *run.Config) { c.Health.Test = []string{"NONE"} }},
 		{"--arch arm --variant v7 img", func(c *run.Config) { c.Platform = "linux/arm/v7" }},
 		{"--device /dev/fuse:r --shm-size 1m --read-only --privileged img", func(c *run.Config) {
 			c.Files.Devices = []run.Device{{Source: "/dev/fuse", Target: "/dev/fuse", Permissions: "r"}}
@@ -127,17 +143,29 @@ func TestRunFlags(t *testing.T) {
 func TestRunFlagsRefuse(t *testing.T) {
 	tests := []struct{ args, err string }{
 		{"--bogus img", "unknown flag: --bogus"},
-		{"-d img", "--detach: comes with detached containers; today"},
-		{"-itd img", "--detach: comes with"},
-		{"-p 80:80 img", `--publish "80:80": comes with networks of hull's own; today there are --network none and --network host`},
-		{"-P img", "--publish-all: comes with"},
-		{"--network web img", `--network "web": comes with`},
+		{"-d -a stdin img", "cannot specify both --attach and --detach"},
+		{"-p 80:80 img", `--publish "80:80": needs a network: name one too`},
+		{"-P img", "--publish-all: needs a network"},
+		{"--network web --network none img", "already has network web"},
+		{"--network none --ip 1.2.3.4 img", "addresses and aliases need a network"},
+		{"--network name=web,ip=1.2.3.4 --ip 1.2.3.5 img", "cannot specify both --ip and per-network ip"},
+		{"--network web --network web img", "specified multiple times"},
+		{"--network alias=x img", "network name is missing"},
+		{"--network name=web,colour=red img", "invalid field key colour"},
+		{"--network web -p x:80 img", "invalid hostPort"},
+		{"--network container:web -p 80:80 img", "conflicting options: port publishing"},
 		{"--network none --network host img", "conflicting options"},
-		{"--restart always img", `--restart "always": comes with detached`},
 		{"--rm --restart always img", "cannot specify both --restart and --rm"},
 		{"--restart sometimes img", "invalid restart policy"},
-		{"--health-cmd x img", "health checks"},
-		{"--volumes-from x img", "not known yet"},
+		{"--health-cmd x --no-healthcheck img", "--no-healthcheck conflicts"},
+		{"--health-interval x img", `--health-interval "x": want a duration`},
+		{"--health-on-failure x img", "want none, kill, restart or stop"},
+		{"--log-driver syslog img", `log-driver "syslog": unknown`},
+		{"--log-opt a img", `log-opt "a": invalid logging option`},
+		{"--log-opt a=b img", "unknown log opt 'a'"},
+		{"--log-opt max-size=0 img", "want a size"},
+		{"--detach-keys ctrl-1 img", "unknown key"},
+		{"--volumes-from x:y img", "invalid mode"},
 		{"--gpus all img", "not known yet"},
 		{"-e =x img", "invalid environment variable"},
 		{"--env-file /nonexistent/f img", "no such file or directory"},
@@ -151,7 +179,7 @@ func TestRunFlagsRefuse(t *testing.T) {
 		{"--cpu-shares -1 img", `--cpu-shares "-1": want a whole number`},
 		{"--oom-score-adj x img", `--oom-score-adj "x": want a whole number`},
 		{"--stop-timeout x img", `--stop-timeout "x": want a whole number`},
-		{"--timeout x img", `--timeout "x": want seconds`},
+		{"--timeout x img", `timeout "x": want seconds`},
 		{"--init=x img", `--init "x": want true or false`},
 		{"-w w img", "it needs to be an absolute path"},
 		{"--pull maybe img", "invalid pull option"},
@@ -178,14 +206,12 @@ func TestRunFlagsRefuse(t *testing.T) {
 
 func TestRunFlagsWarn(t *testing.T) {
 	for args, want := range map[string]string{
-		"--runtime runc img":                 "--runtime: ignored",
-		"--isolation default img":            "",
-		"--no-healthcheck img":               "",
-		"--volume-driver local img":          "",
-		"--disable-content-trust=false img":  "",
-		"-p 80:80 --network host img":        "published ports are discarded",
-		"--log-driver none --log-opt a img":  "--log-opt: ignored",
-		"--detach-keys ctrl-a --net=none im": "--detach-keys: ignored",
+		"--runtime runc img":                "--runtime: ignored",
+		"--isolation default img":           "",
+		"--no-healthcheck img":              "",
+		"--volume-driver local img":         "",
+		"--disable-content-trust=false img": "",
+		"-p 80:80 --network host img":       "published ports are discarded",
 	} {
 		_, warnings, err := runWords(t, strings.Fields(args)...)
 		if got := strings.Join(warnings, "\n"); err != nil || want == "" && got != "" || !strings.Contains(got, want) {

@@ -152,13 +152,38 @@ func inspectJSON(w io.Writer, indent bool, found []any) error {
 	if found == nil {
 		found = []any{}
 	}
-	e := json.NewEncoder(w)
+	e := json.NewEncoder(escaping{w})
 	e.SetEscapeHTML(false)
 	if indent {
 		e.SetIndent("", "    ")
 	}
 	return e.Encode(found)
 }
+
+// escaping writes JSON with escapes also where package json sees no need: for the control characters that it passes on, and
+// that some terminals obey (DEL, and C1 with its one-character CSI). In JSON they can only stand inside strings.
+type escaping struct{ w io.Writer }
+
+// Write takes whole documents, so no character is cut in two.
+func (e escaping) Write(b []byte) (int, error) {
+	if !bytes.ContainsFunc(b, isTerminals) {
+		return e.w.Write(b)
+	}
+	var out bytes.Buffer
+	for _, r := range string(b) {
+		if isTerminals(r) {
+			fmt.Fprintf(&out, `\u%04x`, r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	if _, err := e.w.Write(out.Bytes()); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func isTerminals(r rune) bool { return r >= ' ' && isControl(r) }
 
 func inspectTemplate(b *bytes.Buffer, t *template.Template, v any) error {
 	before := b.Len()
