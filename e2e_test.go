@@ -1,15 +1,33 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
 	"cmp"
+	"context"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network"
+	"github.com/hullrun/hull/ns"
 )
 
 // TestMain makes this test's binary be hull when it is called by that name, so that scripts run the real main. Where
@@ -20,9 +38,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts performs the sessions in testdata/scripts. Each has a store of its own below its working directory.
 //
-// Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, and the
-// conditions root, userns (somebody who is not root may make user namespaces), v1 and v2 (of cgroups, v2 being the
-// unified tree), shared (real images, whose folder is $SHARED) and slow (somebody has the time: $HULL_TEST_SLOW is set).
+// Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
+// VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
+// on loopback ($PORT1 and $PORT2 are free at the start), and the conditions root, userns (somebody who is not root may make user namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2 being the
+// unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED) and slow (somebody has the time: $HULL_TEST_SLOW is set).
 func TestScripts(t *testing.T) {
 	shared, err := filepath.Abs(cmp.Or(os.Getenv("HULL_TEST_IMAGES"), "../shared/images"))
 	if err != nil {
@@ -42,11 +61,35 @@ func TestScripts(t *testing.T) {
 			if built := os.Getenv("HULL_BIN"); built != "" {
 				env.Setenv("PATH", filepath.Dir(built)+":"+env.Getenv("PATH"))
 			}
+			for _, name := range []string{"PORT1", "PORT2"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				env.Setenv(name, port)
+			}
+			env.Defer(func() { removeContainers(env) })
 			return os.MkdirAll(home, 0o700)
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"status": status},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening,
+			"image": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(volumeImage(shared, ts.MkAbs(args[0]), args[1:]))
+			},
+			"links": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(linkImage(shared, ts.MkAbs(args[0]), args[1:]))
+			}},
 	})
+}
+
+// removeContainers ends what a script has left running, which it may if it fails.
+func removeContainers(env *testscript.Env) {
+	entries, _ := os.ReadDir(filepath.Join(env.Getenv("HULL_ROOT"), "containers"))
+	for _, e := range entries {
+		cmd := exec.Command(cmp.Or(os.Getenv("HULL_BIN"), "hull"), "rm", "-f", e.Name())
+		cmd.Env = env.Vars
+		_ = cmd.Run()
+	}
 }
 
 // status is the script command "status N COMMAND ARG...".
@@ -68,6 +111,103 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// freePort is a port of 127.0.0.1 that nobody has now.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return port, err
+}
+
+// listening is the script command "listening PORT".
+func listening(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: listening port")
+	}
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		c, err := net.Dial("tcp", "127.0.0.1:"+args[0])
+		if err == nil {
+			c.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%v", err)
+		}
+	}
+}
+
+// busybox opens the image.
+func busybox(shared string) (v1.Image, error) {
+	index, err := layout.ImageIndexFromPath(filepath.Join(shared, "busybox"))
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	return index.Image(manifest.Manifests[0].Digest)
+}
+
+// linkImage writes busybox to dir with one layer more, of symbolic links where the image may have had a folder.
+func linkImage(shared, dir string, links []string) error {
+	img, err := busybox(shared)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, link := range links {
+		name, target, _ := strings.Cut(link, "=")
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	if err != nil {
+		return err
+	}
+	if img, err = mutate.AppendLayers(img, layer); err != nil {
+		return err
+	}
+	return writeLayout(dir, img)
+}
+
+func writeLayout(dir string, img v1.Image) error {
+	to, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return err
+	}
+	return to.AppendImage(img)
+}
+
+// volumeImage writes busybox with volumes to dir.
+func volumeImage(shared, dir string, volumes []string) error {
+	img, err := busybox(shared)
+	if err != nil {
+		return err
+	}
+	config, err := img.ConfigFile()
+	if err != nil {
+		return err
+	}
+	config = config.DeepCopy()
+	config.Config.Volumes = map[string]struct{}{}
+	for _, v := range volumes {
+		config.Config.Volumes[v] = struct{}{}
+	}
+	if img, err = mutate.ConfigFile(img, config); err != nil {
+		return err
+	}
+	return writeLayout(dir, img)
+}
+
 func condition(name, shared string) (bool, error) {
 	exists := func(path string) bool {
 		_, err := os.Stat(path)
@@ -82,10 +222,54 @@ func condition(name, shared string) (bool, error) {
 		return exists("/sys/fs/cgroup/cgroup.controllers"), nil
 	case "v1":
 		return !exists("/sys/fs/cgroup/cgroup.controllers"), nil
+	case "landlock4": // with rules for TCP, Linux 6.7
+		return ns.LandlockVersion() >= 4, nil
+	case "mapped": // mounts with mapped ids, for root, where scripts are performed
+		return canMap(), nil
+	case "bridge":
+		return bridges(), nil
+	case "cable": // what a network that is a process plugs into a container
+		f, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+		if err == nil {
+			f.Close()
+			return true, nil
+		}
+		const veth = "PATH=$PATH:/sbin:/usr/sbin ip link add cable0 type veth peer name cable1"
+		return exec.Command("unshare", "--user", "--map-root-user", "--net", "sh", "-c", veth).Run() == nil, nil
 	case "slow":
 		return os.Getenv("HULL_TEST_SLOW") != "", nil
 	case "shared":
 		return exists(filepath.Join(shared, "busybox/index.json")), nil
 	}
 	return false, errors.New("unknown condition")
+}
+
+// canMap asks package ns.
+func canMap() bool {
+	maps := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1 << 20, Size: 1}}
+	userns, err := ns.UserNamespace(maps, maps)
+	if err != nil {
+		return false
+	}
+	defer userns.Close()
+	return ns.Mappable(userns, os.TempDir()) == nil
+}
+
+// bridges tells whether the caller may make networks, and the kernel has what they are made of. It tries, in a network
+// namespace that goes with its thread.
+func bridges() bool {
+	dir, err := os.MkdirTemp("", "")
+	if err != nil {
+		return false
+	}
+	defer os.RemoveAll(dir)
+	done := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // for good
+		s := network.Networks{Dir: dir}
+		e := &network.Endpoint{Container: "probe", Network: network.Bridge}
+		done <- unix.Unshare(unix.CLONE_NEWNET) == nil && s.Reserve(context.Background(), e) == nil &&
+			s.Attach(context.Background(), "/proc/thread-self/ns/net", e) == nil
+	}()
+	return <-done
 }

@@ -12,7 +12,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// pull measures fetching and unpacking the big image into an empty store, with the disk at rest before each run.
+// pull measures fetching and unpacking the big image into an empty store on a fresh disk, at rest before each run.
 func (b *bench) pull() error {
 	img, err := b.bigImage()
 	if err != nil {
@@ -30,9 +30,7 @@ func (b *bench) pull() error {
 	for i := range cs {
 		before := cs[i].before
 		cs[i].before = func(i int) {
-			if before != nil {
-				before(i)
-			}
+			before(i)
 			syscall.Sync()
 		}
 	}
@@ -54,15 +52,22 @@ func better(got map[string]figures, a, b string) string {
 	return b
 }
 
+// onFreshDisk gives each run of c a folder of its own.
+func (b *bench) onFreshDisk(c contestant, p person, dir string) contestant {
+	var remover func()
+	c.before = func(int) { remover = b.fresh(p, dir) }
+	c.after = func(int) { remover() }
+	return c
+}
+
 func (b *bench) hullPull(p person, image string) contestant {
 	c := contestant{name: "hull pull", env: p.env(), cred: p.cred, dir: p.home}
 	if b.hull == "" {
 		return c
 	}
-	store := func(i int) string { return fmt.Sprintf("%s/hull-%d", p.home, i) }
-	c.argv = func(i int) []string { return []string{b.hull, "--root", store(i), "pull", "-q", image} }
-	c.after = func(i int) { remove(store(i)) }
-	return c
+	dir := filepath.Join(p.home, "disk-h")
+	c.argv = fixed(b.hull, "--root", dir+"/store", "pull", "-q", image)
+	return b.onFreshDisk(c, p, dir)
 }
 
 func (b *bench) podmanPull(p person, image string, _ v1.Image) (contestant, error) {
@@ -70,21 +75,33 @@ func (b *bench) podmanPull(p person, image string, _ v1.Image) (contestant, erro
 	if _, err := exec.LookPath("podman"); err != nil {
 		return c, errors.New("not installed")
 	}
-	store := func(i int) string { return fmt.Sprintf("%s/podman-%d", p.home, i) }
-	c.argv = func(i int) []string { return append(b.podman(store(i))[3:], "pull", "-q", image) }
-	c.env = append(c.env, b.podman("")[1:3]...)
-	c.after = func(i int) { remove(store(i)) }
-	return c, b.podmanSettings()
+	dir := filepath.Join(p.home, "disk-p") // its runroot may have 50 characters at most
+	podman := b.podman(dir)
+	c.argv, c.env = fixed(append(podman[3:], "pull", "-q", image)...), append(c.env, podman[1:3]...)
+	return b.onFreshDisk(c, p, dir), b.podmanSettings()
 }
 
+// dockerPull has a daemon of its own for each run, on that run's disk.
 func (b *bench) dockerPull(p person, image string, _ v1.Image) (contestant, error) {
 	c := contestant{name: "docker pull", env: p.env(), dir: p.home}
-	if err := b.dockerd(); err != nil {
+	if err := needDocker(); err != nil {
 		return c, err
 	}
-	docker := []string{dockerCLI(), "-H", b.docker}
-	c.argv = fixed(append(docker, "pull", "-q", image)...)
-	c.before = func(int) { _ = b.as(p, append(docker, "rmi", "-f", image)...) }
+	dir := filepath.Join(p.home, "disk-d")
+	c.argv = fixed(dockerCLI(), "-H", dockerSocket(dir), "pull", "-q", image)
+	c = b.onFreshDisk(c, p, dir)
+	before, after := c.before, c.after
+	var server *exec.Cmd
+	c.before = func(i int) {
+		before(i)
+		server, _ = b.startDocker(dir) // that there is none, docker will say
+	}
+	c.after = func(i int) {
+		if server != nil {
+			end(server)
+		}
+		after(i)
+	}
 	return c, nil
 }
 
@@ -109,11 +126,9 @@ func (b *bench) tarPull(p person, image string, img v1.Image) (contestant, error
 		}
 		fmt.Fprintf(&script, "mkdir %d; curl -sf http://%s/v2/%s/blobs/%s | pigz -dc | tar -x -C %d & ", n, host, repository, digest, n)
 	}
-	dir := filepath.Join(p.home, "by-hand")
-	c.before = func(int) { _ = b.as(p, "mkdir", dir) }
-	c.after = func(int) { remove(dir) }
+	dir := filepath.Join(p.home, "disk-t")
 	c.argv = fixed("sh", "-c", "cd '"+dir+"' && "+script.String()+"wait")
-	return c, nil
+	return b.onFreshDisk(c, p, dir), nil
 }
 
 // again measures a pull that finds everything in place. A bare request for the manifest is the least it can cost.

@@ -8,27 +8,38 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
 var running []*exec.Cmd // daemons, in the order of their start
 
-func (b *bench) daemons() []*exec.Cmd { return running }
-
-// daemon starts a server whose talk goes to a file named after it.
+// daemon starts a server whose talk goes to a file named after it, and which ends with the bench.
 func (b *bench) daemon(name string, argv ...string) error {
+	cmd, err := b.server(name, argv...)
+	if err == nil {
+		running = append(running, cmd)
+	}
+	return err
+}
+
+func (b *bench) server(name string, argv ...string) (*exec.Cmd, error) {
 	log, err := os.Create(filepath.Join(b.work, name+".log"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	running = append(running, cmd)
-	return nil
+	return cmd, cmd.Start()
+}
+
+// end ends a server and waits for that.
+func end(server *exec.Cmd) {
+	_ = server.Process.Signal(syscall.SIGTERM)
+	late := time.AfterFunc(20*time.Second, func() { _ = server.Process.Kill() })
+	defer late.Stop()
+	_ = server.Wait()
 }
 
 // serve starts a registry on loopback whose content stays in the cache: docker-registry, or else hull's own.
@@ -45,7 +56,7 @@ func (b *bench) serve() error {
 			return err
 		}
 	} else if b.hull != "" {
-		if err := b.daemon("registry", b.hull, "registry", "serve", "--addr", b.registry, filepath.Join(b.cache, "hull-registry")); err != nil {
+		if err := b.daemon("registry", b.hull, "registry", "serve", "--addr", b.registry, filepath.Join(b.cache, "hull-registry-2")); err != nil {
 			return err
 		}
 	} else {
@@ -82,7 +93,7 @@ func (b *bench) compileFloor() error {
 		text, err := exec.Command(cc, "-O2", "-static", "-s", "-o", out, "testdata/bench/floor/floor.c").CombinedOutput()
 		if err == nil {
 			b.floor = out
-			return nil
+			return readBack(out)
 		}
 		fmt.Printf("%s cannot compile floor/floor.c: %s\n", cc, lastLines(string(text)))
 	}

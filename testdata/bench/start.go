@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -50,19 +51,34 @@ func (p person) title(tool string) string {
 
 func fixed(argv ...string) func(int) []string { return func(int) []string { return argv } }
 
-func (b *bench) hullStart(p person) (contestant, error) {
-	c := contestant{name: p.title("hull"), env: p.env(), cred: p.cred, dir: p.home}
-	if b.hull == "" {
-		return c, nil // said already
+// started is the row's own command.
+func started(t *tool, err error) (contestant, error) {
+	c := t.contestant()
+	if err == nil {
+		c.argv = fixed(t.argv("run", "--rm", "--network", "none", t.image, "true")...)
 	}
-	if err := b.as(p, b.hull, "pull", "-q", b.registry+"/busybox"); err != nil {
-		return c, err
-	}
-	c.argv = fixed(b.hull, "run", "--rm", "--network", "none", b.registry+"/busybox", "true")
-	return c, nil
+	return c, err
 }
 
-func (b *bench) floorStart(p person) (contestant, error) {
+func (b *bench) hullStart(p person) (contestant, error) {
+	if b.hull == "" {
+		return contestant{name: p.title("hull")}, nil // said already
+	}
+	return started(b.hullTool(p))
+}
+
+func (b *bench) podmanStart(p person) (contestant, error) { return started(b.podmanTool(p)) }
+
+func (b *bench) dockerStart(p person) (contestant, error) {
+	if p.name != "root" {
+		return contestant{}, nil // its client would only ask the same daemon
+	}
+	return started(b.dockerTool(p))
+}
+
+func (b *bench) floorStart(p person) (contestant, error) { return b.floorWith(p, b.floorFlags(p)...) }
+
+func (b *bench) floorWith(p person, flags ...string) (contestant, error) {
 	c := contestant{name: p.title("floor"), env: p.env(), cred: p.cred, dir: p.home}
 	if b.floor == "" {
 		return c, nil // said already
@@ -81,12 +97,54 @@ func (b *bench) floorStart(p person) (contestant, error) {
 		}
 	}
 	c.argv = func(i int) []string {
-		if p.name == "root" {
-			return []string{b.floor, lower, scratch(i), "/bin/true"}
-		}
-		return []string{b.floor, "-u", lower, scratch(i), "/bin/true"}
+		return append(append([]string{b.floor}, flags...), lower, scratch(i), "/bin/true")
 	}
 	return c, nil
+}
+
+// floorFlags have floor map the ids that hull maps for this account by default.
+func (b *bench) floorFlags(p person) []string {
+	if p.name == "root" {
+		return nil
+	}
+	name := benchName
+	if p.cred == nil {
+		me, err := user.Current()
+		if err != nil {
+			return []string{"-u"}
+		}
+		name = me.Username
+	}
+	given, err := os.ReadFile("/etc/subuid")
+	if err != nil || !strings.Contains("\n"+string(given), "\n"+name+":") {
+		return []string{"-u"}
+	}
+	return []string{"-m", name}
+}
+
+// oneID is the row of an account that has no subordinate ids, or wants none.
+func (b *bench) oneID() error {
+	p, ok := b.person("user")
+	if !ok {
+		fmt.Println("  not measured: there is no ordinary user")
+		return nil
+	}
+	var hull contestant
+	if b.hull != "" {
+		t, err := b.hullTool(p)
+		hull = t.contestant()
+		if err != nil {
+			return err
+		}
+		hull.argv = fixed(t.argv("run", "--rm", "--network", "none", "--userns", "one-id", t.image, "true")...)
+	}
+	floor, err := b.floorWith(p, "-u")
+	if err != nil {
+		return err
+	}
+	cs := []contestant{hull, floor}
+	table(cs, b.measure(able(cs), b.n, warmups, 10*time.Millisecond), []goal{{floor.name, 2.0, 1.5}})
+	return nil
 }
 
 // fifty measures 50 starts at once.

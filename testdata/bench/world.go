@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -26,7 +27,7 @@ func outside() error {
 	if os.Getenv(stageEnv) != "" {
 		return nil
 	}
-	// Below /tmp, /run and /dev/shm the bench has file systems of its own, see privateWorld.
+	// Below /tmp, /run, /dev/shm and /var/lib the bench has file systems of its own, see privateWorld.
 	places := []string{"/var/lib/hull", "/var/lib/docker", "/var/lib/containers", "/root/.local/share"}
 	before, err := leftovers.Take(places...)
 	if err != nil {
@@ -78,7 +79,7 @@ func removeGroups(before leftovers.Snapshot) {
 	left := now.Since(before)
 	for i := len(left) - 1; i >= 0; i-- { // children sort after their parents
 		dir, ok := strings.CutPrefix(left[i], "cgroup ")
-		if ok && (strings.Contains(dir, "/docker") || strings.Contains(dir, "/libpod_parent")) {
+		if ok && (strings.Contains(dir, "/hull-bench") || strings.HasSuffix(dir, "/docker") || strings.Contains(dir, "/libpod_parent")) {
 			_ = os.Remove(dir)
 		}
 	}
@@ -158,7 +159,11 @@ func (b *bench) settle() error {
 	return b.add("user", benchUID, &syscall.Credential{Uid: benchUID, Gid: benchUID})
 }
 
-const benchUID = 64322 // an account that exists only in the bench's mount namespace
+// An account that exists only in the bench's mount namespace.
+const (
+	benchName = "hullbench"
+	benchUID  = 64322
+)
 
 func (b *bench) add(name string, uid int, cred *syscall.Credential) error {
 	p := person{name: name, uid: uid, home: filepath.Join(b.work, name), cred: cred}
@@ -180,7 +185,7 @@ func (b *bench) privateWorld() error {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
 	for _, m := range []struct{ dir, kind, data string }{{"/proc", "proc", ""}, {"/tmp", "tmpfs", "mode=1777"}, {"/run", "tmpfs", "mode=755"},
-		{"/dev/shm", "tmpfs", "mode=1777"}} {
+		{"/dev/shm", "tmpfs", "mode=1777"}, {"/var/lib", "tmpfs", "mode=755"}} {
 		if err := unix.Mount(m.kind, m.dir, m.kind, 0, m.data); err != nil {
 			return fmt.Errorf("mount %s: %w", m.dir, err)
 		}
@@ -195,20 +200,34 @@ func (b *bench) privateWorld() error {
 			return err
 		}
 	}
+	return b.privateAccounts()
+}
+
+// privateAccounts puts a copy of /etc in its place, with one account more. Not only over the files in question: who makes an
+// account on the machine meanwhile replaces them, and what was mounted over them is gone.
+func (b *bench) privateAccounts() error {
+	etc := filepath.Join(b.work, "etc")
+	if _, err := system("cp", "-a", "/etc", etc); err != nil {
+		return err
+	}
 	add := map[string]string{
-		"/etc/passwd": fmt.Sprintf("hullbench:x:%d:%d::%s:/bin/sh\n", benchUID, benchUID, filepath.Join(b.work, "user")),
-		"/etc/group":  fmt.Sprintf("hullbench:x:%d:\n", benchUID),
-		"/etc/subuid": "hullbench:1000000:65536\n",
-		"/etc/subgid": "hullbench:1000000:65536\n",
+		"/etc/passwd": fmt.Sprintf(benchName+":x:%d:%d::%s:/bin/sh\n", benchUID, benchUID, filepath.Join(b.work, "user")),
+		"/etc/group":  fmt.Sprintf(benchName+":x:%d:\n", benchUID),
+		"/etc/subuid": benchName + ":1000000:65536\n",
+		"/etc/subgid": benchName + ":1000000:65536\n",
 	}
 	for path, line := range add {
-		old, err := os.ReadFile(path)
+		f, err := os.OpenFile(filepath.Join(b.work, path), os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			continue // no such file: nothing reads it here
 		}
-		if err := b.cover(path, string(old)+line); err != nil {
+		_, err = f.WriteString(line)
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
+	}
+	if err := unix.Mount(etc, "/etc", "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind over /etc: %w", err)
 	}
 	return nil
 }
@@ -241,12 +260,8 @@ func (b *bench) cover(path, content string) error {
 
 // close ends the daemons.
 func (b *bench) close() {
-	for i := len(b.daemons()) - 1; i >= 0; i-- {
-		d := b.daemons()[i]
-		_ = d.Process.Signal(syscall.SIGTERM)
-		done := time.AfterFunc(20*time.Second, func() { _ = d.Process.Kill() })
-		_ = d.Wait()
-		done.Stop()
+	for _, d := range slices.Backward(running) {
+		end(d)
 	}
 }
 

@@ -2,10 +2,11 @@
 // masks as a Docker container has, runs one command in them, waits and cleans up. No store, no state, no cgroup, no
 // seccomp, no names: what a runtime needs beyond this is its own.
 //
-//	floor [-u] LOWER[:LOWER...] SCRATCH COMMAND [ARG...]
+//	floor [-u|-m NAME] LOWER[:LOWER...] SCRATCH COMMAND [ARG...]
 //
-// -u adds a user namespace that maps the caller to root, which is how an ordinary user runs it. SCRATCH is an empty
-// folder of the caller's, on the file system that holds the upper layer.
+// An ordinary user needs a user namespace: -u adds one that maps the caller to root and nobody else, -m one that maps the
+// range too that /etc/subuid and /etc/subgid give the caller, whose name it is. Only newuidmap and newgidmap may do that; they
+// run at once. SCRATCH is an empty folder of the caller's, on the file system that holds the upper layer.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -25,7 +26,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static int user; // -u: in a user namespace of our own
+static int user;   // in a user namespace of our own
+static const char *name; // -m
+static int word[2]; // a pipe: the ids are there
 
 static void die(const char *what, const char *operand)
 {
@@ -52,9 +55,59 @@ static void mnt(const char *source, const char *target, const char *type, unsign
 	must(mount(source, target, type, flags, data), "mount", target);
 }
 
+// Starts newuidmap or newgidmap for a process, with the caller's own id and the range that a file gives him.
+static pid_t mapper(const char *program, pid_t pid, unsigned id, const char *file)
+{
+	static char line[256], first[16], size[16], target[16], own[16];
+	size_t n = strlen(name);
+	FILE *f = fopen(file, "re");
+	pid_t child;
+	while (f && fgets(line, sizeof line, f))
+		if (!strncmp(line, name, n) && line[n] == ':' && sscanf(line + n, ":%15[0-9]:%15[0-9]", first, size) == 2)
+			break;
+	if (!f || !*size)
+		die("find the caller in", file);
+	fclose(f);
+	snprintf(target, sizeof target, "%d", pid);
+	snprintf(own, sizeof own, "%u", id);
+	child = vfork();
+	must(child, "vfork for", program);
+	if (child == 0) {
+		execlp(program, program, target, "0", own, "1", "1", first, size, NULL);
+		_exit(127);
+	}
+	return child;
+}
+
+static void collect(pid_t pid, const char *what)
+{
+	int status;
+	must(waitpid(pid, &status, 0), "wait for", what);
+	if (status != 0) {
+		errno = EPERM;
+		die("map ids with", what);
+	}
+}
+
+static void map_ids(pid_t pid, unsigned uid, unsigned gid)
+{
+	pid_t u = mapper("newuidmap", pid, uid, "/etc/subuid"), g = mapper("newgidmap", pid, gid, "/etc/subgid");
+	collect(u, "newuidmap");
+	collect(g, "newgidmap");
+	must(write(word[1], "m", 1), "write", "the word");
+}
+
 static void be_root_inside(unsigned uid, unsigned gid)
 {
 	char map[32];
+	if (name) {
+		if (read(word[0], map, 1) != 1)
+			die("wait for", "the ids");
+		must(setresgid(0, 0, 0), "setresgid", "0");
+		must(setresuid(0, 0, 0), "setresuid", "0");
+		prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+		return;
+	}
 	put("/proc/self/setgroups", "deny");
 	snprintf(map, sizeof map, "0 %u 1\n", uid);
 	put("/proc/self/uid_map", map);
@@ -224,16 +277,22 @@ int main(int argc, char **argv)
 	pid_t pid;
 	if (argc > 1 && strcmp(argv[1], "-u") == 0)
 		user = CLONE_NEWUSER, argv++, argc--;
+	if (argc > 2 && strcmp(argv[1], "-m") == 0)
+		user = CLONE_NEWUSER, name = argv[2], argv += 2, argc -= 2;
 	if (argc < 4) {
-		fprintf(stderr, "usage: floor [-u] LOWER[:LOWER...] SCRATCH COMMAND [ARG...]\n");
+		fprintf(stderr, "usage: floor [-u|-m NAME] LOWER[:LOWER...] SCRATCH COMMAND [ARG...]\n");
 		return 125;
 	}
 	umask(0);
 	prepare(argv[2]);
+	if (name)
+		must(pipe2(word, O_CLOEXEC), "pipe", "");
 	pid = syscall(SYS_clone, flags | user, 0, 0, 0, 0);
 	must(pid, "clone", "");
 	if (pid == 0)
 		child(argv[1], uid, gid, argv + 3);
+	if (name)
+		map_ids(pid, uid, gid);
 	must(waitpid(pid, &status, 0), "wait", "");
 	clean();
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
