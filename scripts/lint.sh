@@ -2,7 +2,7 @@
 # What `make lint` checks: format, vet, staticcheck, shell syntax, import rules. All are run even if one is red.
 cd "$(dirname "$0")/.." || exit 1
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
-tags=${TAGS:-urfave_cli_no_docs}
+tags=${TAGS:-urfave_cli_no_docs,nethttpomithttp2}
 # ./... leaves out testdata, where the benchmark and the hostile images are.
 packages='./... ./testdata/bench ./testdata/hostile'
 red=0

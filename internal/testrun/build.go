@@ -15,7 +15,7 @@ import (
 	"sync"
 )
 
-const tags = "urfave_cli_no_docs" // as in the Makefile
+const tags = "urfave_cli_no_docs,nethttpomithttp2" // as in the Makefile
 
 // suite is one package's compiled tests.
 type suite struct {
