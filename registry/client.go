@@ -19,7 +19,8 @@ type Options struct {
 	ConfigDir string
 	// Mirrors are, per registry as in [Reference.Domain] ("docker.io"), asked in order before the registry itself for
 	// everything that is pulled by [Client.Pull], [Client.Head] and [Client.Resolve]. Each is [http[s]://]HOST[:PORT][/PREFIX];
-	// https is meant where nothing is said, and a prefix is put before the repository's path.
+	// https is meant where nothing is said, and a prefix is put before the repository's path. Those of [All] are asked for
+	// registries that have none. [Placeholder] in a prefix becomes the registry's host.
 	Mirrors map[string][]string
 	// PlainHTTP lists the hosts, HOST or HOST:PORT, that may be talked to without TLS if TLS does not answer. Loopback
 	// addresses and mirrors written with http:// need no entry.
@@ -33,6 +34,13 @@ type Options struct {
 	// that could not be read. nil drops them. It may be called from several goroutines.
 	Log func(format string, a ...any)
 }
+
+const (
+	// All is the key of mirrors for any registry.
+	All = "*"
+	// Placeholder in a mirror's path is the host of the registry in question, in lower case and with "-" for a colon.
+	Placeholder = "{registry}"
+)
 
 // Client talks to registries. It is safe for use by several goroutines, remembers tokens and connections between calls,
 // and holds nothing that must be closed. Make one with [New].

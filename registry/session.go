@@ -34,8 +34,13 @@ func (e endpoint) address() string {
 // endpoints lists where to ask for ref: its mirrors in order, then the registry.
 func (c *Client) endpoints(ref Reference) []endpoint {
 	var eps []endpoint
-	for _, m := range c.opt.Mirrors[ref.Domain] {
-		ep, err := parseMirror(m)
+	mirrors, own := c.opt.Mirrors[ref.Domain]
+	if !own {
+		mirrors = c.opt.Mirrors[All]
+	}
+	word := strings.ReplaceAll(strings.ToLower(ref.Domain), ":", "-")
+	for _, m := range mirrors {
+		ep, err := parseMirror(strings.ReplaceAll(m, Placeholder, word))
 		if err != nil {
 			c.opt.Log("mirror %q of %s: %v", m, ref.Domain, err)
 			continue

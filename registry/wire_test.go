@@ -339,6 +339,23 @@ func TestMirrors(t *testing.T) {
 	}
 }
 
+// TestMirrorsOfAll: "*" is for registries that have no list of their own, each below a path of its own.
+func TestMirrorsOfAll(t *testing.T) {
+	c := New(Options{Mirrors: map[string][]string{All: {"m.test/of/{registry}", "n.test:5000/{registry}"}, "own.test": {"o.test"}, "none.test": {}}})
+	for domain, want := range map[string]string{
+		"docker.io": "m.test/of/docker.io/ n.test:5000/docker.io/ docker.io/", "Big.test:5000": "m.test/of/big.test-5000/ n.test:5000/big.test-5000/ Big.test:5000/",
+		"own.test": "o.test/ own.test/", "none.test": "none.test/",
+	} {
+		var got []string
+		for _, ep := range c.endpoints(Reference{Domain: domain, Path: "x"}) {
+			got = append(got, ep.host+"/"+ep.prefix)
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s: %s, want %s", domain, s, want)
+		}
+	}
+}
+
 func TestParseMirror(t *testing.T) {
 	for in, want := range map[string]endpoint{
 		"https://m.test":       {host: "m.test", mirror: true},

@@ -7,14 +7,10 @@
 package run
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
-	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/layers"
 )
 
@@ -26,7 +22,7 @@ type Host struct {
 	Images *layers.Store
 	// Warn takes a line about something that is not as asked for but goes on; nil drops it.
 	Warn func(string)
-	// ConfigFile is hull's own configuration, "" for DefaultConfigFile; DockerConfig Docker's directory, "" for its default.
+	// ConfigFile is hull's own configuration, "" for those of ConfigFiles; DockerConfig Docker's directory, "" for its default.
 	ConfigFile, DockerConfig string
 
 	rootless    bool
@@ -82,48 +78,3 @@ func (h *Host) warn(format string, args ...any) {
 }
 
 func (h *Host) containers() string { return filepath.Join(h.Root, "containers") }
-
-// Settings is hull's configuration file.
-type Settings struct {
-	// Registries says how to reach registries, by host ("docker.io", "localhost:5000").
-	Registries map[string]RegistrySettings `json:"registries"`
-}
-
-// RegistrySettings is about one registry.
-type RegistrySettings struct {
-	// Mirrors are base addresses that are asked in their order before the registry itself.
-	Mirrors []string `json:"mirrors"`
-	// HTTP allows plain http.
-	HTTP bool `json:"http"`
-}
-
-// DefaultConfigFile is /etc/hull/config.json for root, else hull/config.json in the user's configuration directory.
-func DefaultConfigFile() string {
-	if os.Geteuid() == 0 {
-		return "/etc/hull/config.json"
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return ""
-	}
-	return filepath.Join(dir, "hull/config.json")
-}
-
-// Settings reads hull's configuration file. A file that is not there is an empty one, unless it was named.
-func (h *Host) Settings() (s Settings, err error) {
-	path := h.ConfigFile
-	if path == "" {
-		path = DefaultConfigFile()
-	}
-	data, err := given.ReadFile(path, given.Limit)
-	if errors.Is(err, fs.ErrNotExist) && h.ConfigFile == "" {
-		return s, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
-	if err != nil {
-		return s, fmt.Errorf("read configuration %q: %w", path, err)
-	}
-	return s, nil
-}

@@ -1,9 +1,11 @@
 package run
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +36,64 @@ func TestDefaultRoot(t *testing.T) {
 	}
 }
 
+// TestConfigFiles: which files count, and what of two that both speak.
+func TestConfigFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	t.Setenv("XDG_CONFIG_HOME", dir)
+	t.Setenv("HULL_CONFIG", "")
+	want := []string{"/etc/hull/config.json"}
+	if os.Geteuid() != 0 {
+		want = append(want, filepath.Join(dir, "hull/config.json"))
+	}
+	if got := ConfigFiles(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	named := write("named", `{"store": {"budget": "3GB"}}`)
+	t.Setenv("HULL_CONFIG", named)
+	if s, err := new(Host).Settings(); err != nil || s.Store.Budget.Bytes != 3e9 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	t.Setenv("HULL_CONFIG", named+"-not")
+	if _, err := new(Host).Settings(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that was named must be there: %v", err)
+	}
+	var s Settings
+	for _, name := range []string{
+		write("system", `{"store": {"budget": "10% free"}, "policy": {"a": "reject"}, "registries": {"x": {"http": true}}}`),
+		write("user", `{"policy": {"a": "key", "b": "key"}, "registries": {"x": {"mirrors": ["m"]}}}`),
+	} {
+		more, err := readSettings(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.join(more)
+	}
+	if s.Store.Budget.Free != 10 || s.Policy["a"] != "reject" || s.Policy["b"] != "key" || s.Registries["x"].HTTP || len(s.Registries["x"].Mirrors) != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestParseBudget(t *testing.T) {
+	for text, want := range map[string]Budget{
+		"20GB": {Bytes: 20e9}, "1.5gb": {Bytes: 15e8}, "2GiB": {Bytes: 2 << 30}, "512": {Bytes: 512}, "10% free": {Free: 10},
+		"": {}, "0": {}, "-1": {}, "10%": {}, "0% free": {}, "100% free": {}, "x% free": {}, "lots": {},
+	} {
+		got, err := ParseBudget(text)
+		if got != want || (err != nil) != (want == Budget{}) || err != nil && !strings.Contains(err.Error(), `want a size such as "20GB"`) {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+		if b, err := json.Marshal(got); err != nil || got != (Budget{}) && json.Unmarshal(b, &got) != nil || got != want {
+			t.Errorf("%q: %s, %v", text, b, err)
+		}
+	}
+}
+
 func TestSettings(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.json")
 	h := &Host{ConfigFile: file}
@@ -42,7 +102,13 @@ func TestSettings(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		`{"registries": {"docker.io": {"mirrors": ["https://m"], "http": true}}}`: "",
-		`{}`: "", `{"registries": 5}`: `read configuration "` + file + `": json: cannot unmarshal`, `{`: "unexpected end of JSON input",
+		`{"registries": {"docker.io": {"mirors": []}}}`:                           `read configuration "` + file + `": json: unknown field "mirors"`,
+		`{"store": {"budget": "much"}}`:                                           `budget "much"`,
+		`{"registries": {"*": {"mirrors": ["https://m"]}}}`:                       "want {registry} in its path",
+		`{"registries": {"*": {"http": true}}}`:                                   "by its name",
+		`{"registries": {"*": {"mirrors": ["https://m/{registry}"]}}}`:            "",
+		`{} {}`: "behind the closing brace",
+		`{}`:    "", `{"registries": 5}`: `read configuration "` + file + `": json: cannot unmarshal`, `{`: "unexpected EOF",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -51,7 +117,7 @@ func TestSettings(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
 			t.Errorf("%s: %v", text, err)
 		}
-		if r := s.Registries["docker.io"]; len(text) > 30 && (len(r.Mirrors) != 1 || !r.HTTP) {
+		if r := s.Registries["docker.io"]; want == "" && strings.Contains(text, "docker.io") && (len(r.Mirrors) != 1 || !r.HTTP) {
 			t.Errorf("%+v", s)
 		}
 	}
