@@ -85,7 +85,7 @@ boot() {
 	: >"$work/events"
 	timeout "$limit" qemu-system-x86_64 -accel tcg -smp 2 -m 2048 -nodefaults -no-user-config -display none -no-reboot \
 		-kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" \
-		-append 'console=ttyS0 loglevel=5 panic=-1 watchdog_thresh=30 softlockup_panic=1' \
+		-append 'console=ttyS0 quiet panic=-1 watchdog_thresh=30 softlockup_panic=1' \
 		-drive "file=$work/vda,format=raw,if=virtio,cache=unsafe" \
 		-serial stdio -serial "file:$work/events" </dev/null | tr -d '\r' | tee "$work/console" || true
 	grep -q '^vm: tests ended' "$work/console"

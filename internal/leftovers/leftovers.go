@@ -10,6 +10,7 @@ import (
 	"bufio"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ type Snapshot map[string]bool
 // Depth is how many levels below the folders given to Take are looked at.
 const Depth = 3
 
-// Take lists the mounts of this mount namespace, all cgroups, the network interfaces, and the files in dirs. A folder
+// Take lists the mounts of this mount namespace, the cgroups without a process, the network interfaces, and the files in dirs. A folder
 // that does not exist is empty; one that may not be read is an error.
 func Take(dirs ...string) (Snapshot, error) {
 	s := Snapshot{}
@@ -36,6 +37,10 @@ func Take(dirs ...string) (Snapshot, error) {
 	if err := s.walk("cgroup", "/sys/fs/cgroup", 64, fs.FileMode.IsDir); err != nil {
 		return nil, err
 	}
+	maps.DeleteFunc(s, func(item string, _ bool) bool {
+		path, group := strings.CutPrefix(item, "cgroup ")
+		return group && populated(path)
+	})
 	links, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list network interfaces: %w", err)
@@ -49,6 +54,13 @@ func Take(dirs ...string) (Snapshot, error) {
 		}
 	}
 	return s, nil
+}
+
+// populated says whether a cgroup holds a process. Such a group is somebody else's at work beside the tests, or else its
+// process is what is left, see [Processes].
+func populated(group string) bool {
+	procs, err := os.ReadFile(filepath.Join(group, "cgroup.procs"))
+	return err == nil && len(procs) > 0
 }
 
 // mounts adds the lines of a mountinfo file: the fifth field is the mount point, and the file system's type follows a
