@@ -120,26 +120,6 @@ func hasPrefix(prefix string, digests ...string) bool {
 	return slices.ContainsFunc(digests, func(d string) bool { return strings.HasPrefix(d, prefix) })
 }
 
-// List gives all images, each once for every name it has, in the order in which they were named; those of the
-// index's entries that are no images, or whose blobs are missing, are left out.
-func (s *Store) List() ([]*Image, error) {
-	index, err := s.readIndex()
-	if err != nil {
-		return nil, err
-	}
-	var images []*Image
-	for _, d := range index.Manifests {
-		e, err := s.entry(d)
-		if err != nil {
-			continue
-		}
-		if img, err := s.image(e); err == nil {
-			images = append(images, img)
-		}
-	}
-	return images, nil
-}
-
 // Tag gives the image that src finds one more name, dst, a full name. Another image that had it loses it.
 func (s *Store) Tag(src, dst string) error {
 	if fullName(dst) != dst || strings.Contains(dst, "@") {

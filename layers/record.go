@@ -68,21 +68,26 @@ func (s *Store) record(query string, now stamp, img *Image) {
 	if img.Layers == nil {
 		return
 	}
+	r := record{Index: now, OneID: s.OneID, Query: query, Image: img}
+	s.keepRecord(s.recordFile(query), r.encode())
+}
+
+// keepRecord writes a file of records/, so that nobody sees half of it.
+func (s *Store) keepRecord(path string, content []byte) {
 	f, err := os.CreateTemp(s.path("records"), ".new-") // one that is left here goes with the others, see sweepRecords
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	r := record{Index: now, OneID: s.OneID, Query: query, Image: img}
-	_, err = f.Write(r.encode())
-	if or(err, os.Rename(f.Name(), s.recordFile(query))) != nil {
+	_, err = f.Write(content)
+	if or(err, os.Rename(f.Name(), path)) != nil {
 		_ = os.Remove(f.Name())
 	}
 }
 
 // recordForm stands at the beginning of each record. Another number for another form: a hull that does not know it looks
 // the image up afresh.
-const recordForm = "hull record 2\n"
+const recordForm = "hull record 3\n"
 
 func (r *record) encode() []byte {
 	w := wire{out: []byte(recordForm)}
@@ -109,13 +114,23 @@ type wire struct {
 }
 
 func (w *wire) record(r *record) {
-	x, img := &r.Index, r.Image
+	w.stamp(&r.Index)
+	w.texts(&r.Query)
+	w.switches(&r.OneID)
+	w.image(r.Image)
+}
+
+func (w *wire) stamp(x *stamp) {
 	w.number(&x.Ino)
-	for _, n := range []*int64{&x.Sec, &x.Nsec, &x.CSec, &x.CNse, &x.Size, &img.Size} {
+	for _, n := range []*int64{&x.Sec, &x.Nsec, &x.CSec, &x.CNse, &x.Size} {
 		w.int64(n)
 	}
-	w.texts(&r.Query, &img.Name, &img.Digest, &img.ID)
-	w.switches(&r.OneID, &img.OneIDSafe)
+}
+
+func (w *wire) image(img *Image) {
+	w.int64(&img.Size)
+	w.texts(&img.Name, &img.Digest, &img.ID)
+	w.switches(&img.OneIDSafe)
 	w.lists(&img.DiffIDs, &img.Layers)
 	w.time(&img.Created)
 	p := &img.Platform
