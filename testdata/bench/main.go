@@ -1,7 +1,7 @@
 // Command bench tells how fast hull is, side by side with whatever peers this machine has: a C program that makes the
 // same container and nothing else (floor/floor.c), crun, podman, docker, and curl | pigz | tar. `make bench` is this program.
 //
-//	bench [-row start,user,fifty,detached,exec,memory,ps,rm,series,pull,again,size,init] [-n 50] [-pulls 3]
+//	bench [-row start,user,fifty,detached,exec,memory,ps,rm,series,pull,again,ten,push,save,load,images,prune,size,init] [-n 50] [-pulls 3]
 //
 // Whole processes are timed, from their start until they have ended. The contestants of a row take turns in one run,
 // in an order that rotates, so that what else happens on the machine meets them all; only ratios inside a row mean
@@ -56,6 +56,12 @@ var rows = []row{
 	{"series", "200 detached starts one after the other, all kept running", (*bench).series},
 	{"pull", "cold pull of a big image, and its peak memory", (*bench).pull},
 	{"again", "pull when all is there", (*bench).again},
+	{"ten", "ten cold pulls of the big image at once, into one store, against one", (*bench).tenPulls},
+	{"push", "push of the big image into an empty registry, and its peak memory", (*bench).pushBig},
+	{"save", "save of the big image to a file, likewise", (*bench).saveBig},
+	{"load", "load of it into an empty store, of an archive as hull saves it and as docker does, likewise", (*bench).loadBig},
+	{"images", "images with 500 in the store", (*bench).images},
+	{"prune", "image prune -a of 200 images", (*bench).prune},
 	{"size", "the binary", (*bench).size},
 	{"init", "package initialisers", (*bench).initialisers},
 }
@@ -63,7 +69,7 @@ var rows = []row{
 func main() {
 	chosen := flag.String("row", "", "rows to measure, separated by commas (default all)")
 	n := flag.Int("n", 50, "runs of each contestant in a row of starts")
-	pulls := flag.Int("pulls", 3, "cold pulls by each contestant")
+	pulls := flag.Int("pulls", 3, "runs of each contestant in a row of big transfers")
 	flag.Parse()
 	err := outside()
 	if err == nil && inside() {

@@ -27,6 +27,14 @@ func (b *bench) pull() error {
 		}
 		cs = append(cs, c)
 	}
+	got := b.atRest(cs)
+	table(cs, got, []goal{{better(got, "docker pull", "podman pull"), 0.7, 0.5}, {"curl|pigz|tar", 1.2, 1}})
+	peakGoal(got["hull pull"])
+	return nil
+}
+
+// atRest measures with a disk that has nothing to write when a run begins.
+func (b *bench) atRest(cs []contestant) map[string]figures {
 	for i := range cs {
 		before := cs[i].before
 		cs[i].before = func(i int) {
@@ -34,13 +42,15 @@ func (b *bench) pull() error {
 			syscall.Sync()
 		}
 	}
-	got := b.measure(able(cs), b.pulls, 0, 3*time.Second) // what was removed is still being discarded on disk
-	table(cs, got, []goal{{better(got, "docker pull", "podman pull"), 0.7, 0.5}, {"curl|pigz|tar", 1.2, 1}})
-	if f := got["hull pull"]; len(f) > 0 {
+	return b.measure(able(cs), b.pulls, 0, 3*time.Second) // what was removed is still being discarded on disk
+}
+
+// peakGoal prints how much memory hull's process had, in the worst of its runs.
+func peakGoal(f figures) {
+	if len(f) > 0 {
 		mb := f.by(peak, 1) / 1e6
 		fmt.Printf("  hull's peak memory %.1f MB, must ≤ 80, aim ≤ 40: %s\n", mb, goal{"", 80, 40}.verdict(mb))
 	}
-	return nil
 }
 
 // better is the faster of two contestants.
@@ -61,34 +71,48 @@ func (b *bench) onFreshDisk(c contestant, p person, dir string) contestant {
 }
 
 func (b *bench) hullPull(p person, image string) contestant {
-	c := contestant{name: "hull pull", env: p.env(), cred: p.cred, dir: p.home}
+	return b.hullFresh(p, "pull", "-q", image)
+}
+
+func (b *bench) podmanPull(p person, image string, _ v1.Image) (contestant, error) {
+	return b.podmanFresh(p, "pull", "-q", image)
+}
+
+func (b *bench) dockerPull(p person, image string, _ v1.Image) (contestant, error) {
+	return b.dockerFresh(p, "pull", "-q", image)
+}
+
+// hullFresh is a command with an empty store on a disk of its own. Its name is hull's and the command's first word.
+func (b *bench) hullFresh(p person, words ...string) contestant {
+	c := contestant{name: "hull " + words[0], env: p.env(), cred: p.cred, dir: p.home}
 	if b.hull == "" {
 		return c
 	}
 	dir := filepath.Join(p.home, "disk-h")
-	c.argv = fixed(b.hull, "--root", dir+"/store", "pull", "-q", image)
+	c.argv = fixed(append([]string{b.hull, "--root", dir + "/store"}, words...)...)
 	return b.onFreshDisk(c, p, dir)
 }
 
-func (b *bench) podmanPull(p person, image string, _ v1.Image) (contestant, error) {
-	c := contestant{name: "podman pull", env: p.env(), cred: p.cred, dir: p.home}
+// podmanFresh likewise.
+func (b *bench) podmanFresh(p person, words ...string) (contestant, error) {
+	c := contestant{name: "podman " + words[0], env: p.env(), cred: p.cred, dir: p.home}
 	if _, err := exec.LookPath("podman"); err != nil {
 		return c, errors.New("not installed")
 	}
 	dir := filepath.Join(p.home, "disk-p") // its runroot may have 50 characters at most
 	podman := b.podman(dir)
-	c.argv, c.env = fixed(append(podman[3:], "pull", "-q", image)...), append(c.env, podman[1:3]...)
+	c.argv, c.env = fixed(append(podman[3:], words...)...), append(c.env, podman[1:3]...)
 	return b.onFreshDisk(c, p, dir), b.podmanSettings()
 }
 
-// dockerPull has a daemon of its own for each run, on that run's disk.
-func (b *bench) dockerPull(p person, image string, _ v1.Image) (contestant, error) {
-	c := contestant{name: "docker pull", env: p.env(), dir: p.home}
+// dockerFresh has a daemon of its own for each run, on that run's disk.
+func (b *bench) dockerFresh(p person, words ...string) (contestant, error) {
+	c := contestant{name: "docker " + words[0], env: p.env(), dir: p.home}
 	if err := needDocker(); err != nil {
 		return c, err
 	}
 	dir := filepath.Join(p.home, "disk-d")
-	c.argv = fixed(dockerCLI(), "-H", dockerSocket(dir), "pull", "-q", image)
+	c.argv = fixed(append([]string{dockerCLI(), "-H", dockerSocket(dir)}, words...)...)
 	c = b.onFreshDisk(c, p, dir)
 	before, after := c.before, c.after
 	var server *exec.Cmd

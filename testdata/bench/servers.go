@@ -44,43 +44,53 @@ func end(server *exec.Cmd) {
 
 // serve starts a registry on loopback whose content stays in the cache: docker-registry, or else hull's own.
 func (b *bench) serve() error {
+	server, host, err := b.registryIn("registry", filepath.Join(b.cache, "registry"), filepath.Join(b.cache, "hull-registry-2"))
+	if server != nil {
+		running = append(running, server)
+	}
+	b.registry = host
+	return err
+}
+
+// registryIn starts a registry, docker-registry with its files in one folder or else hull's with them in another, and gives
+// its HOST:PORT when it answers.
+func (b *bench) registryIn(name, docker, hull string) (server *exec.Cmd, host string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	b.registry = l.Addr().String()
+	host = l.Addr().String()
 	l.Close()
 	if _, err := exec.LookPath("docker-registry"); err == nil {
-		err = b.dockerRegistry()
+		server, err = b.dockerRegistry(name, host, docker)
 		if err != nil {
-			return err
+			return server, "", err
 		}
 	} else if b.hull != "" {
-		if err := b.daemon("registry", b.hull, "registry", "serve", "--addr", b.registry, filepath.Join(b.cache, "hull-registry-2")); err != nil {
-			return err
+		if server, err = b.server(name, b.hull, "registry", "serve", "--addr", host, hull); err != nil {
+			return server, "", err
 		}
 	} else {
-		return errors.New("start a registry: neither docker-registry nor bin/hull is there")
+		return nil, "", errors.New("start a registry: neither docker-registry nor bin/hull is there")
 	}
 	for range 100 {
-		if r, err := http.Get("http://" + b.registry + "/v2/"); err == nil {
+		if r, err := http.Get("http://" + host + "/v2/"); err == nil {
 			r.Body.Close()
-			return nil
+			return server, host, nil
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	log, _ := os.ReadFile(filepath.Join(b.work, "registry.log"))
-	return fmt.Errorf("the registry does not answer: %s", lastLines(string(log)))
+	log, _ := os.ReadFile(filepath.Join(b.work, name+".log"))
+	return server, "", fmt.Errorf("the registry does not answer: %s", lastLines(string(log)))
 }
 
-func (b *bench) dockerRegistry() error {
-	config := filepath.Join(b.work, "registry.yml")
-	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n",
-		filepath.Join(b.cache, "registry"), b.registry)
+func (b *bench) dockerRegistry(name, host, dir string) (*exec.Cmd, error) {
+	config := filepath.Join(b.work, name+".yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, host)
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
-		return err
+		return nil, err
 	}
-	return b.daemon("registry", "docker-registry", "serve", config)
+	return b.server(name, "docker-registry", "serve", config)
 }
 
 // compileFloor builds the C program, statically.
