@@ -87,7 +87,7 @@ boot() {
 		-kernel "$kernel"/boot/vmlinuz-* -initrd "$work/initramfs" \
 		-append 'console=ttyS0 quiet panic=-1 watchdog_thresh=30 softlockup_panic=1' \
 		-drive "file=$work/vda,format=raw,if=virtio,cache=unsafe" \
-		-serial stdio -serial "file:$work/events" </dev/null | tr -d '\r' | tee "$work/console" || true
+		-serial stdio -serial "file:$work/events" </dev/null | sed -u 's/\r$//' | tee "$work/console" || true
 	grep -q '^vm: tests ended' "$work/console"
 }
 
