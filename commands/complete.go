@@ -131,7 +131,7 @@ func (s *session) candidates(v *verb, typed []string) (names []string) {
 	if err != nil {
 		return nil
 	}
-	if kind == "IMAGE" || kind == "[REPOSITORY[:TAG]]" || kind == "NAME|ID" {
+	if kind == "IMAGE" || kind == "[IMAGE...]" || kind == "[REPOSITORY[:TAG]]" || kind == "NAME|ID" {
 		images, _ := h.Images.List()
 		for _, img := range images {
 			if ref, err := registry.ParseReference(img.Name); err == nil {

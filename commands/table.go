@@ -57,6 +57,8 @@ func table() []verb {
 		{"save|image save", "IMAGE [IMAGE...]", 1, -1, "Write images to an archive", groupImages, false, saveCommand},
 		{"load|image load", "", 0, 0, "Add the images of an archive", groupImages, false, loadCommand},
 		{"import|image import", "FILE|URL|- [NAME[:TAG]]", 1, 2, "Make an image of a file system's tar", groupImages, false, importCommand},
+		{"cache export", "[IMAGE...] FILE|-", 1, -1, "Write images to a file that stays the same while they do, for a cache", groupImages, false, cacheExportCommand},
+		{"cache import", "FILE|-", 1, 1, "Add what is missing here of such a file", groupImages, false, cacheImportCommand},
 		{"manifest inspect", "[INDEX] IMAGE", 1, 2, "Show an image's manifest or index at its registry", groupImages, false, manifestInspectCommand},
 		{"buildx imagetools", "inspect IMAGE", 2, 2, "Show what an image's name stands for at its registry", groupImages, false, imagetoolsCommand},
 		{"login", "[REGISTRY]", 0, 1, "Log in to a registry", groupImages, false, loginCommand},

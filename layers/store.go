@@ -87,6 +87,9 @@ func (s *Store) blob(digest string) string {
 	return s.path("images", "blobs", "sha256", hexOf(digest))
 }
 
+// Blob is where the blob with a digest of an [Image] lies, if it is here.
+func (s *Store) Blob(digest string) string { return s.blob(digest) }
+
 // hexOf cuts the algorithm off a digest. There is only sha256 in this store: validDigest saw to it.
 func hexOf(digest string) string { return digest[len("sha256:"):] }
 
