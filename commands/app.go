@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,6 +26,8 @@ type session struct {
 	version      bool
 	// daemon notes that flags for reaching Docker's daemon were given.
 	daemon bool
+	// offline is the flag; HULL_OFFLINE in the environment does the same.
+	offline bool
 }
 
 // action is what a verb does with the words that are no flags.
@@ -217,7 +220,7 @@ func (s *session) warn(format string, args ...any) {
 // globals are the flags before the verb.
 func (s *session) globals() []*option {
 	daemon := func(string) error { s.daemon = true; return nil }
-	flags := []*option{
+	flags := append([]*option{
 		text(&s.root, "root", "DIR", "keep images and containers in DIR (also HULL_ROOT)"),
 		text(&s.config, "config", "DIR", "read logins from DIR (also DOCKER_CONFIG)").def("~/.docker"),
 		toggle(&s.debug, "debug,D", "say more about what is done"),
@@ -226,11 +229,24 @@ func (s *session) globals() []*option {
 		opt("host,H", "ADDRESS", "", daemon), opt("context,c", "NAME", "", daemon),
 		opt("tls", "", "", daemon), opt("tlsverify", "", "", daemon),
 		opt("tlscacert", "FILE", "", daemon), opt("tlscert", "FILE", "", daemon), opt("tlskey", "FILE", "", daemon),
-	}
+	}, s.sourceFlags()...)
 	for _, f := range flags {
 		f.hidden = f.usage == ""
 	}
 	return flags
+}
+
+// sourceFlags say where images may come from. They stand before the verb, or after one that fetches images.
+func (s *session) sourceFlags() []*option {
+	return []*option{
+		toggle(&s.offline, "offline", "never ask a registry: an image is on this disk, or an error (also HULL_OFFLINE=1)"),
+	}
+}
+
+// asked is a flag, or an environment variable that says the same with 1 or true.
+func asked(flag bool, variable string) bool {
+	set, err := strconv.ParseBool(os.Getenv(variable))
+	return flag || err == nil && set
 }
 
 func (s *session) setLogLevel(level string) error {

@@ -7,7 +7,7 @@ import (
 
 func createCommand(s *session) ([]*option, action) {
 	w := newWishes()
-	return w.createFlags(), func(ctx context.Context, args []string) error {
+	return append(w.createFlags(), s.sourceFlags()...), func(ctx context.Context, args []string) error {
 		c, err := s.wish(w, args)
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ func (s *session) host() (*run.Host, error) {
 		return nil, err
 	}
 	h.DockerConfig = s.config
+	h.Offline = asked(s.offline, "HULL_OFFLINE")
 	h.Warn = func(line string) { s.warn("%s", line) }
 	return h, nil
 }

@@ -64,6 +64,7 @@ func pullCommand(s *session) ([]*option, action) {
 		toggle(&o.quiet, "quiet,q", "print nothing but the image's ID"),
 		text(&o.platform, "platform", "OS[/ARCH[/VARIANT]]", "choose among an image's platforms"),
 	}
+	flags = append(flags, s.sourceFlags()...)
 	flags = append(flags, later("is not known yet; hull's config file names registries without TLS, and Docker's the logins",
 		"tls-verify", "creds", "policy", "retry")...)
 	return flags, func(ctx context.Context, args []string) error {

@@ -65,7 +65,7 @@ func runFailure(err error) error {
 
 func runCommand(s *session) ([]*option, action) {
 	w := newWishes()
-	return w.runFlags(), func(ctx context.Context, args []string) error {
+	return append(w.runFlags(), s.sourceFlags()...), func(ctx context.Context, args []string) error {
 		c, err := s.wish(w, args)
 		if err != nil {
 			return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -146,11 +145,18 @@ func (s *Store) renamed(here *Image, name string, opt AddOptions) (*Image, error
 // missing at first.
 func (s *Store) carryOut(ctx context.Context, p *plan, opt AddOptions) (*Image, error) {
 	p.oneID = s.OneID || opt.OneID
-	for range 3 {
+	for tries := 0; tries < 3; {
 		committed, err := s.attempt(ctx, p, opt)
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(p.jobs, func(j *job) bool { return j.busy }) {
+			if err := s.await(ctx, p); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		tries++
 		if committed {
 			form := *s
 			form.OneID = p.oneID
@@ -166,9 +172,12 @@ func (s *Store) attempt(ctx context.Context, p *plan, opt AddOptions) (committed
 	if err != nil {
 		return false, err
 	}
-	defer func() { err = errors.Join(err, s.endLayers(p), t.close()) }()
+	keep := false
+	defer func() { err = errors.Join(err, s.endLayers(p, keep), t.close()) }()
 	flush := s.newFlusher(p)
-	failed := or(p.writeRaw(t), s.fetchAll(ctx, t, p, opt))
+	failed := or(p.writeRaw(t), s.fetchAll(ctx, p, opt))
+	// The beginning of a blob is worth something if nothing is wrong but that it did not come to an end.
+	keep = ctx.Err() != nil || slices.ContainsFunc(p.jobs, func(j *job) bool { return j.broke })
 	if err := flush.finish(); err != nil {
 		return false, or(failed, err)
 	}
@@ -179,26 +188,31 @@ func (s *Store) attempt(ctx context.Context, p *plan, opt AddOptions) (committed
 	return committed, or(failed, err)
 }
 
-// endLayers lets go of the layers that were made.
-func (s *Store) endLayers(p *plan) error {
+// endLayers lets go of the layers that were made, and of blobs that did not come to an end unless they are to be kept.
+func (s *Store) endLayers(p *plan, keep bool) error {
 	var first error
 	for _, j := range p.jobs {
-		first = or(first, s.endLayer(j))
+		first = or(first, or(s.endLayer(j), j.dropClaim(!keep || j.downloaded.Load())))
 	}
 	return first
 }
 
 // fetchAll runs the jobs that have something to do, the longest first so that none is left alone at the end. The
 // first error stops the others.
-func (s *Store) fetchAll(ctx context.Context, t *temp, p *plan, opt AddOptions) error {
+func (s *Store) fetchAll(ctx context.Context, p *plan, opt AddOptions) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var todo []*job
 	report := reporter(p, opt)
 	wanted := make(map[string]bool)
 	for _, j := range p.jobs {
-		j.plan(s, p.oneID, wanted)
 		j.report = report(j)
+		if mine, err := j.take(s); err != nil {
+			return err
+		} else if !mine {
+			continue
+		}
+		j.plan(s, p.oneID, wanted)
 		if !j.wantBlob && !j.wantTree {
 			j.report("exists", j.desc.Size)
 			continue
@@ -208,16 +222,20 @@ func (s *Store) fetchAll(ctx context.Context, t *temp, p *plan, opt AddOptions) 
 	slices.SortStableFunc(todo, func(a, b *job) int { return cmp.Compare(b.desc.Size, a.desc.Size) })
 	slots := make(chan struct{}, cmp.Or(max(opt.Jobs, 0), 3))
 	var running sync.WaitGroup
-	for i, j := range todo {
+	for _, j := range todo {
 		slots <- struct{}{}
 		if ctx.Err() != nil {
 			break
 		}
 		running.Go(func() {
 			defer func() { <-slots }()
-			if err := s.fetch(ctx, t, j, i); err != nil {
+			if err := s.fetch(ctx, j); err != nil {
 				cancel(fmt.Errorf("layer %s: %w", j.desc.Digest, err))
+				return
 			}
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.finished = append(p.finished, j)
 		})
 	}
 	running.Wait()
@@ -230,15 +248,18 @@ func (s *Store) hasBlob(d v1.Descriptor) bool {
 	return err == nil && st.Size() == d.Size
 }
 
-// fetch runs one job in its own directory.
-func (s *Store) fetch(ctx context.Context, t *temp, j *job, number int) error {
-	dir := t.path(strconv.Itoa(number))
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	err := j.run(ctx, s, dir)
-	if errors.Is(err, errDamaged) && !j.wantBlob {
-		err = s.fetchAnew(ctx, dir, j)
+// fetch runs one job.
+func (s *Store) fetch(ctx context.Context, j *job) error {
+	err := j.run(ctx, s)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, errDamaged) && !j.wantBlob:
+		err = s.fetchAnew(ctx, j)
+	case j.wantBlob && j.resumed > 0 && !j.broke: // what was there may have been wrong
+		if err = s.endLayer(j); err == nil {
+			j.number, j.resumed = "", 0
+			err = j.run(ctx, s)
+		}
 	}
 	if err != nil {
 		return err
@@ -249,10 +270,14 @@ func (s *Store) fetch(ctx context.Context, t *temp, j *job, number int) error {
 }
 
 // fetchAnew fetches a blob whose bytes in the store are not what they were.
-func (s *Store) fetchAnew(ctx context.Context, dir string, j *job) error {
+func (s *Store) fetchAnew(ctx context.Context, j *job) error {
 	if err := or(s.endLayer(j), os.Remove(s.blob(j.desc.Digest.String()))); err != nil {
 		return err
 	}
-	j.number, j.wantBlob, j.source = "", true, j.remote
-	return j.run(ctx, s, dir)
+	var err error
+	if j.claim, err = s.claim(j.desc); err != nil {
+		return err
+	}
+	j.number, j.wantBlob, j.source, j.resumed = "", true, j.remote, 0
+	return j.run(ctx, s)
 }

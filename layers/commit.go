@@ -53,8 +53,11 @@ func (s *Store) publish(j *job) error {
 		if err := os.Rename(j.blob, s.blob(j.desc.Digest.String())); err != nil {
 			return err
 		}
+		j.blob = ""
+		j.claim.Close()
+		j.claim = nil
 	}
-	if j.number == "" {
+	if j.number == "" || j.published {
 		return nil
 	}
 	return s.publishLayer(j)

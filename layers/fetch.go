@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 
@@ -22,16 +21,21 @@ import (
 type job struct {
 	desc     v1.Descriptor
 	diffID   string
-	remote   func() (io.ReadCloser, error) // where the image came from
-	source   func() (io.ReadCloser, error) // that, or the blob in the store
-	index    int                           // its first place in the image, from 0
+	remote   func(off int64) (io.ReadCloser, error) // where the image came from, from a byte on
+	source   func(off int64) (io.ReadCloser, error) // that, or the blob in the store
+	index    int                                    // its first place in the image, from 0
 	wantBlob bool
 	wantTree bool
 	oneID    bool
 	limits   Limits
 
+	claim   *os.File // what the blob is fetched into, see claim.go
+	resumed int64    // how much of it was there
+	busy    bool     // somebody else fetches it
+
 	// what came of it
-	blob      string   // a temporary file
+	blob      string   // its name, until it is in its place
+	broke     bool     // the source gave up before its end
 	number    string   // the layer that is being made, "" if none
 	owners    *os.File // its owners, with its lock
 	facts     *Unpacked
@@ -52,9 +56,14 @@ type job struct {
 //
 // A stage that fails ends its outgoing pipe with the error and closes its incoming one, so that the last stage
 // sees the first error, and the first one stops.
-func (j *job) run(ctx context.Context, s *Store, dir string) error {
-	source, err := j.source()
+func (j *job) run(ctx context.Context, s *Store) error {
+	off := int64(0)
+	if j.wantBlob {
+		off = j.resumed
+	}
+	source, err := j.source(off)
 	if err != nil {
+		j.broke = true
 		return fmt.Errorf("download: %w", err)
 	}
 	closeSource := sync.OnceFunc(func() { source.Close() })
@@ -64,7 +73,7 @@ func (j *job) run(ctx context.Context, s *Store, dir string) error {
 
 	raw, plain, checked := newPipe(), newPipe(), newPipe()
 	var stages sync.WaitGroup
-	stages.Go(func() { raw.closeSend(j.download(ctx, source, dir, raw)) })
+	stages.Go(func() { raw.closeSend(j.download(ctx, source, raw)) })
 	stages.Go(func() { plain.closeSend(j.inflate(raw, plain)) })
 	stages.Go(func() { checked.closeSend(j.check(plain, checked)) })
 	err = j.sink(ctx, s, checked)
@@ -83,23 +92,30 @@ func (j *job) run(ctx context.Context, s *Store, dir string) error {
 }
 
 // download passes the compressed bytes on, hashed and, if wanted, written to a file. It gives io.EOF at the end.
-func (j *job) download(ctx context.Context, source io.Reader, dir string, out *pipe) error {
-	file, err := j.blobFile(dir)
+func (j *job) download(ctx context.Context, source io.Reader, out *pipe) error {
+	file, err := j.blobFile()
 	if err != nil {
 		return err
 	}
-	if file != nil {
-		defer file.Close()
-	}
 	sum, size := sha256.New(), int64(0)
+	before := io.LimitReader(file, j.resumed) // what is there already passes by, too
 	for {
-		c, err := fill(source, chunkSize/4)
+		var c chunk
+		var err error
+		again := file != nil && size < j.resumed
+		if again {
+			if c, err = fill(before, chunkSize/4); err == io.EOF {
+				err = nil
+			}
+		} else {
+			c, err = fill(source, chunkSize/4)
+		}
 		sum.Write(c.bytes())
 		if size += int64(c.n); size > j.desc.Size {
 			c.free()
 			return fmt.Errorf("download: longer than the %d bytes that the manifest says", j.desc.Size)
 		}
-		if file != nil {
+		if file != nil && !again {
 			if _, err := file.Write(c.bytes()); err != nil {
 				c.free()
 				return fmt.Errorf("write blob: %w", err)
@@ -114,22 +130,23 @@ func (j *job) download(ctx context.Context, source io.Reader, dir string, out *p
 			return j.downloadEnd(sum, size)
 		}
 		if err != nil {
+			j.broke = true
 			return fmt.Errorf("download: %w", or(context.Cause(ctx), err))
 		}
 	}
 }
 
-// blobFile makes the file for the compressed bytes, if they are wanted.
-func (j *job) blobFile(dir string) (*os.File, error) {
+// blobFile gives the file for the compressed bytes, if they are wanted, at its beginning.
+func (j *job) blobFile() (*os.File, error) {
 	if !j.wantBlob {
 		return nil, nil
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "blob"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("write blob: %w", err)
+	j.blob = j.claim.Name()
+	err := or(j.claim.Truncate(j.resumed), j.claim.Chmod(0o644)) // whatever the umask
+	if _, seekErr := j.claim.Seek(0, io.SeekStart); or(err, seekErr) != nil {
+		return nil, fmt.Errorf("write blob: %w", or(err, seekErr))
 	}
-	j.blob = f.Name()
-	return f, nil
+	return j.claim, nil
 }
 
 // errDamaged is in the error of a blob whose bytes are not those of its digest.

@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"fmt"
 	"os"
 	"sync/atomic"
 
@@ -25,19 +26,24 @@ type flusher struct {
 	kick    chan struct{}
 	ended   chan struct{}
 	err     error // of the flushing goroutine, good after ended is closed
+	// keep gives what is durable its place, see Store.keepFinished.
+	keep func(sync func() error) error
 }
 
 // newFlusher starts flushing for the jobs of a plan.
 func (s *Store) newFlusher(p *plan) *flusher {
 	f := &flusher{kick: make(chan struct{}, 1), ended: make(chan struct{})}
 	f.dir, f.err = os.Open(s.path("tmp"))
+	f.keep = func(sync func() error) error { return s.keepFinished(p, sync) }
 	for _, j := range p.jobs {
 		j.wrote = f.wrote
 	}
 	go func() {
 		defer close(f.ended)
 		for range f.kick {
-			f.sync()
+			if f.err == nil {
+				f.err = f.keep(func() error { f.sync(); return f.err })
+			}
 		}
 	}()
 	return f
@@ -60,6 +66,29 @@ func (f *flusher) sync() {
 	if f.err == nil {
 		f.err = os.NewSyscallError("syncfs", unix.Syncfs(int(f.dir.Fd())))
 	}
+}
+
+// keepFinished makes durable what is finished and gives it its place, while more is on its way: others wait for it perhaps,
+// and whatever kills this process takes no more than what came since.
+func (s *Store) keepFinished(p *plan, sync func() error) error {
+	p.mu.Lock()
+	finished := p.finished
+	p.finished = nil
+	p.mu.Unlock()
+	if err := sync(); err != nil || len(finished) == 0 {
+		return err
+	}
+	unlock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, j := range finished {
+		if err := s.publish(j); err != nil {
+			return fmt.Errorf("keep layer %s: %w", j.desc.Digest, err)
+		}
+	}
+	return nil
 }
 
 // finish makes durable all that was written until now.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -23,6 +24,9 @@ type plan struct {
 	config *v1.ConfigFile
 	jobs   []*job
 	counts int
+
+	mu       sync.Mutex
+	finished []*job // whose results wait to be made durable
 }
 
 // newPlan asks an image for its manifest and config, and refuses what this store cannot keep.
@@ -78,15 +82,34 @@ func (p *plan) addLayers(m *v1.Manifest, img v1.Image) error {
 			continue
 		}
 		seen[l.Digest] = ids[i]
-		p.jobs = append(p.jobs, &job{desc: l, diffID: ids[i].String(), index: i, remote: func() (io.ReadCloser, error) {
+		p.jobs = append(p.jobs, &job{desc: l, diffID: ids[i].String(), index: i, remote: func(off int64) (io.ReadCloser, error) {
 			layer, err := img.LayerByDigest(l.Digest)
 			if err != nil {
 				return nil, err
 			}
-			return layer.Compressed()
+			return openAt(layer, off)
 		}})
 	}
 	return nil
+}
+
+// openAt opens a layer's compressed bytes from one on. An image that can do so by itself, as one in a registry can, has
+// layers with CompressedFrom.
+func openAt(layer v1.Layer, off int64) (io.ReadCloser, error) {
+	if from, ok := layer.(interface {
+		CompressedFrom(off int64) (io.ReadCloser, error)
+	}); ok && off > 0 {
+		return from.CompressedFrom(off)
+	}
+	r, err := layer.Compressed()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.CopyN(io.Discard, r, off); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
 }
 
 // sha256Of is the digest of a small blob.
@@ -106,7 +129,7 @@ func (j *job) plan(s *Store, oneID bool, wanted map[string]bool) {
 	wanted[j.diffID] = true
 	j.source = j.remote
 	if !j.wantBlob {
-		j.source = func() (io.ReadCloser, error) { return os.Open(s.blob(j.desc.Digest.String())) }
+		j.source = func(int64) (io.ReadCloser, error) { return os.Open(s.blob(j.desc.Digest.String())) }
 	}
 }
 

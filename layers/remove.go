@@ -194,7 +194,7 @@ func (s *Store) Prune(keep ...string) (*Pruned, error) {
 	if err != nil {
 		return swept, fmt.Errorf("prune: %w", err)
 	}
-	freed, err := s.sweepTemp()
+	freed, err := s.sweepTemp(0)
 	swept.Bytes += freed
 	s.sweepRecords()
 	if err != nil {
@@ -345,7 +345,7 @@ func (s *Store) unlinked(keep []string) ([]string, error) {
 // sweepDead removes what processes left that died.
 func (s *Store) sweepDead() error {
 	err := s.removeUnlinked()
-	_, tmpErr := s.sweepTemp()
+	_, tmpErr := s.sweepTemp(partialAge)
 	return or(err, tmpErr)
 }
 

@@ -155,7 +155,7 @@ func flock(f *os.File, how int) error {
 
 // writeFile puts a small file in place, durably and at once: nobody sees half of it, now or after a power loss.
 func (s *Store) writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(s.path("tmp"), "file-")
+	f, err := os.CreateTemp(s.path("tmp"), fileName)
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}

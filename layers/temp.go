@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,9 @@ type temp struct {
 
 // tempName begins the names of ours: others have directories in tmp/ too, and their own ways to clean up.
 const tempName = "add-"
+
+// fileName begins the names of small files that are being written.
+const fileName = "file-"
 
 // temp makes one. Close it.
 func (s *Store) temp() (*temp, error) {
@@ -76,8 +80,9 @@ func (t *temp) close() error {
 	return nil
 }
 
-// sweepTemp removes what no living process holds, and gives the bytes that were freed.
-func (s *Store) sweepTemp() (int64, error) {
+// sweepTemp removes what no living process holds, and gives the bytes that were freed. The beginnings of blobs stay until
+// they are as old as partial.
+func (s *Store) sweepTemp(partial time.Duration) (int64, error) {
 	entries, err := os.ReadDir(s.path("tmp"))
 	if os.IsNotExist(err) {
 		return 0, nil
@@ -87,10 +92,14 @@ func (s *Store) sweepTemp() (int64, error) {
 	}
 	var freed int64
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), tempName) {
+		path := s.path("tmp", e.Name())
+		begun := strings.HasPrefix(e.Name(), claimName)
+		if !begun && !strings.HasPrefix(e.Name(), tempName) && !strings.HasPrefix(e.Name(), fileName) {
 			continue
 		}
-		path := s.path("tmp", e.Name())
+		if st, err := e.Info(); err != nil || begun && time.Since(st.ModTime()) < partial {
+			continue
+		}
 		lock, err := lockFile(path, unix.LOCK_EX|unix.LOCK_NB)
 		if err != nil {
 			continue // somebody works there, or it is gone

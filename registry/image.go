@@ -48,16 +48,22 @@ func Named(img v1.Image) (v1.Descriptor, error) {
 	return *d, nil
 }
 
-func (i *image) MediaType() (types.MediaType, error)         { return i.doc.desc.MediaType, nil }
-func (i *image) Size() (int64, error)                        { return i.doc.desc.Size, nil }
-func (i *image) Digest() (v1.Hash, error)                    { return i.doc.desc.Digest, nil }
-func (i *image) Manifest() (*v1.Manifest, error)             { return i.doc.image.DeepCopy(), nil }
-func (i *image) RawManifest() ([]byte, error)                { return i.doc.raw, nil }
-func (i *image) ConfigName() (v1.Hash, error)                { return i.doc.image.Config.Digest, nil }
-func (i *image) ConfigFile() (*v1.ConfigFile, error)         { return i.cfg.DeepCopy(), nil }
-func (i *image) RawConfigFile() ([]byte, error)              { return i.config, nil }
-func (i *image) Descriptor() (*v1.Descriptor, error)         { d := i.doc.desc; return &d, nil }
-func (i *image) at(n int) (v1.Layer, error)                  { return partial.CompressedToLayer(&layer{i, n}) }
+func (i *image) MediaType() (types.MediaType, error) { return i.doc.desc.MediaType, nil }
+func (i *image) Size() (int64, error)                { return i.doc.desc.Size, nil }
+func (i *image) Digest() (v1.Hash, error)            { return i.doc.desc.Digest, nil }
+func (i *image) Manifest() (*v1.Manifest, error)     { return i.doc.image.DeepCopy(), nil }
+func (i *image) RawManifest() ([]byte, error)        { return i.doc.raw, nil }
+func (i *image) ConfigName() (v1.Hash, error)        { return i.doc.image.Config.Digest, nil }
+func (i *image) ConfigFile() (*v1.ConfigFile, error) { return i.cfg.DeepCopy(), nil }
+func (i *image) RawConfigFile() ([]byte, error)      { return i.config, nil }
+func (i *image) Descriptor() (*v1.Descriptor, error) { d := i.doc.desc; return &d, nil }
+func (i *image) at(n int) (v1.Layer, error) {
+	whole, err := partial.CompressedToLayer(&layer{i, n})
+	if err != nil {
+		return nil, err
+	}
+	return &resumable{whole, &layer{i, n}}, nil
+}
 func (i *image) blob(d v1.Descriptor) (io.ReadCloser, error) { return openBlob(i.ctx, i.src, d) }
 
 // Layers gives the layers, lowest first.
@@ -115,4 +121,37 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 		return nil, fmt.Errorf("layer %d: %w", l.n+1, err)
 	}
 	return rc, nil
+}
+
+// resumable is a layer that can be read from a byte on.
+type resumable struct {
+	v1.Layer
+	l *layer
+}
+
+// Descriptor is that of the manifest.
+func (r *resumable) Descriptor() (*v1.Descriptor, error) { return r.l.Descriptor() }
+
+// CompressedFrom opens the layer's bytes from one on. Nothing is verified: who has the ones before must do it.
+func (r *resumable) CompressedFrom(off int64) (io.ReadCloser, error) {
+	d := r.l.desc()
+	if src, ok := r.l.i.src.(*remoteSource); ok {
+		dl := src.download(r.l.i.ctx, d, off)
+		if off == d.Size {
+			return dl, nil
+		}
+		if err := dl.start(); err != nil {
+			return nil, fmt.Errorf("layer %d: blob %s: %w", r.l.n+1, d.Digest, explain(err))
+		}
+		return dl, nil
+	}
+	body, err := r.l.i.src.blob(r.l.i.ctx, d)
+	if err != nil {
+		return nil, fmt.Errorf("layer %d: blob %s: %w", r.l.n+1, d.Digest, explain(err))
+	}
+	if _, err := io.CopyN(io.Discard, body, off); err != nil {
+		body.Close()
+		return nil, fmt.Errorf("layer %d: blob %s: %w", r.l.n+1, d.Digest, explain(err))
+	}
+	return body, nil
 }

@@ -218,8 +218,13 @@ func (s *remoteSource) head(ctx context.Context, ref Reference) (v1.Descriptor, 
 
 // blob is source's.
 func (s *remoteSource) blob(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
-	dl := &download{ctx: ctx, from: s.sessions, policy: s.c.retry, log: s.c.opt.Log, blob: d}
+	dl := s.download(ctx, d, 0)
 	return dl, dl.start()
+}
+
+// download is one that has off bytes already.
+func (s *remoteSource) download(ctx context.Context, d v1.Descriptor, off int64) *download {
+	return &download{ctx: ctx, from: s.sessions, policy: s.c.retry, log: s.c.opt.Log, blob: d, off: off, failOff: off}
 }
 
 // Tags lists the tags of ref's repository in the registry's order, from the registry itself and not its mirrors.

@@ -25,6 +25,9 @@ type Host struct {
 	// ConfigFile is hull's own configuration, "" for those of ConfigFiles; DockerConfig Docker's directory, "" for its default.
 	ConfigFile, DockerConfig string
 
+	// Offline never asks a registry: an image is on this disk, or an error.
+	Offline bool
+
 	rootless    bool
 	sub         subIDs // of a user who is not root
 	journalSize int64  // journalMax, smaller for tests

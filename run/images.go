@@ -128,6 +128,9 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 		}
 		return &Pulled{Image: img, Ref: ref, Named: img.Digest}, nil
 	}
+	if h.Offline {
+		return h.pullOffline(ctx, name, ref, f)
+	}
 	platform, err := parsePlatform(f.Platform)
 	if err != nil {
 		return nil, err
@@ -147,6 +150,18 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 		return nil, err
 	}
 	return h.add(ctx, ref, img, f)
+}
+
+// pullOffline gives the image that is here.
+func (h *Host) pullOffline(ctx context.Context, name string, ref registry.Reference, f Fetch) (*Pulled, error) {
+	img, err := h.local(ctx, name, f)
+	if errors.Is(err, layers.ErrNotFound) {
+		return nil, fmt.Errorf("pull %q: not on this disk, and --offline forbids to ask the registry%w", name, errHidden{err})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Pulled{Image: img, Ref: ref, Named: img.Digest}, nil
 }
 
 // upToDate asks what the name stands for, and gives the image if that is here, ready to run. Whatever is in the way
