@@ -271,7 +271,7 @@ func defaultMounts(c *Config, w World) []specs.Mount {
 	}
 	if w.CgroupV1 || w.CgroupV2 {
 		kind := map[bool]string{true: "cgroup2", false: "cgroup"}[w.CgroupV2]
-		list = append(list, specs.Mount{Destination: "/sys/fs/cgroup", Type: kind, Source: kind, Options: cgroup})
+		list = append(list, shared(kind, "/sys/fs/cgroup", own(c.Isolation.Cgroupns) || w.CgroupV1, cgroup...))
 	}
 	if c.Isolation.IPC == "none" {
 		return list
