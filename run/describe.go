@@ -20,6 +20,9 @@ func (c *Container) Document() *Document {
 	d := Describe(&c.State, config)
 	d.State.Health = c.Health()
 	d.NetworkSettings.Report = c.NetworkReport()
+	if d.HostConfig.MaskedPaths != nil {
+		d.HostConfig.MaskedPaths = maskedPaths(hotCPUs())
+	}
 	if c.Detached && d.HostConfig.LogConfig.Type == LogJSONFile {
 		d.LogPath = c.logPath()
 	}
@@ -132,7 +135,7 @@ func describeHost(c *Config) DocHostConfig {
 		DeviceCgroupRules: c.Files.DeviceRules,
 	}
 	if !c.Isolation.Privileged && !c.Isolation.Security.UnmaskPaths {
-		d.MaskedPaths, d.ReadonlyPaths = maskedPaths(), readonlyPaths()
+		d.MaskedPaths, d.ReadonlyPaths = maskedPaths(nil), readonlyPaths()
 	}
 	if c.Process.Init {
 		d.Init = &c.Process.Init

@@ -444,6 +444,7 @@ func (s *start) findWorld(io IO) (err error) {
 		_, err := os.Stat("/dev/mqueue")
 		w.NoMqueue = err != nil
 	}
+	w.HotCPUs = hotCPUs()
 	if c.Process.TTY {
 		w.ConsoleSize = terminalSize(io)
 	}

@@ -30,6 +30,8 @@ type World struct {
 	OpenNodes bool
 	// NetNS is the network namespace of another container's, "" for one of its own.
 	NetNS string
+	// HotCPUs are the processors of the host that tell when they were too hot, see hotCPUs.
+	HotCPUs []int
 	// NoMqueue is true where the host has no /dev/mqueue to share.
 	NoMqueue bool
 	// Size of the caller's terminal, nil if it has none.
@@ -69,7 +71,7 @@ func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 		s.Hostname, s.Domainname = "", ""
 	}
 	if !c.Isolation.Privileged && !c.Isolation.Security.UnmaskPaths {
-		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = maskedPaths(), readonlyPaths()
+		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = maskedPaths(w.HotCPUs), readonlyPaths()
 	}
 	return s, nil
 }
@@ -291,13 +293,7 @@ func hostShm() specs.Mount {
 	return specs.Mount{Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "nosuid", "noexec", "nodev"}}
 }
 
-// maskedPaths and readonlyPaths are Docker's (moby, oci/defaults.go).
-func maskedPaths() []string {
-	return []string{"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-		"/sys/devices/virtual/powercap"}
-}
-
+// readonlyPaths are Docker's (moby, daemon/pkg/oci/defaults.go).
 func readonlyPaths() []string {
 	return []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 }

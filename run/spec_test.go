@@ -107,6 +107,9 @@ func TestSpecWishes(t *testing.T) {
 		{"host's network, rootless", Config{Network: NetworkConfig{Mode: "host"}}, World{Identity: one(0)}, has("/sys bind rbind,nosuid,noexec,nodev,ro")},
 		{"host's pids, rootless", Config{Isolation: IsolationConfig{PID: "host"}}, World{Identity: one(0)}, has("/proc bind rbind,nosuid,noexec,nodev")},
 		{"host's ipc", Config{Isolation: IsolationConfig{IPC: "host"}}, World{}, has("/dev/shm bind rbind,nosuid,noexec,nodev")},
+		{"counters of heat", Config{}, World{HotCPUs: []int{1}}, func(s *specs.Spec) bool {
+			return slices.Contains(s.Linux.MaskedPaths, "/sys/devices/system/cpu/cpu1/thermal_throttle")
+		}},
 		{"host's ipc without mqueue", Config{Isolation: IsolationConfig{IPC: "host"}}, World{NoMqueue: true}, func(s *specs.Spec) bool {
 			return !slices.ContainsFunc(s.Mounts, func(m specs.Mount) bool { return m.Destination == "/dev/mqueue" })
 		}},
