@@ -224,6 +224,9 @@ func condition(name, shared string) (bool, error) {
 		return !exists("/sys/fs/cgroup/cgroup.controllers"), nil
 	case "landlock4": // with rules for TCP, Linux 6.7
 		return ns.LandlockVersion() >= 4, nil
+	case "apparmor": // with the profile that vm-init.sh loads
+		loaded, _ := filepath.Glob("/sys/kernel/security/apparmor/policy/profiles/hull-test.*")
+		return ns.AppArmorEnabled() && len(loaded) > 0, nil
 	case "mapped": // mounts with mapped ids, for root, where scripts are performed
 		return canMap(), nil
 	case "bridge":

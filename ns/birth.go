@@ -54,6 +54,8 @@ var (
 		// From here on no end of the parent leaves a half-made container. After becomeRoot, because a change of ids
 		// clears it.
 		(*birth).dieWithParent,
+		// After the last exec but the program's, while /proc is the host's.
+		(*birth).appArmor,
 	}
 	// world is left out where there is no mount namespace to build it in.
 	world = recipe{

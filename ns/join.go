@@ -31,6 +31,7 @@ var joining = recipe{
 	(*birth).ownFiles,
 	// While /proc is the host's, and our own.
 	(*birth).limits,
+	(*birth).appArmor,
 	// A container that shares the host's pid namespace does see the child.
 	(*birth).shield,
 	(*birth).join,

@@ -215,6 +215,9 @@ func (p *program) error(index int, errno syscall.Errno) error {
 		return fmt.Errorf("container init: call %d of %d: %w", index, len(p.steps), errno)
 	}
 	s := p.steps[index]
+	if s.op == appArmorOp && errno == syscall.ENOENT {
+		return fmt.Errorf("%s %q: it is not loaded: apparmor_parser -r FILE loads a profile", s.op, s.operand)
+	}
 	if s.operand == "" {
 		return fmt.Errorf("%s: %w", s.op, errno)
 	}

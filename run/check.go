@@ -240,8 +240,8 @@ func (i *IsolationConfig) check() error {
 
 // check refuses protection that was asked for and would not be there.
 func (o *SecurityOpts) check() error {
-	if o.AppArmor != "" && o.AppArmor != "unconfined" {
-		return fmt.Errorf("security-opt %q: AppArmor profiles are not known yet: seccomp and capabilities protect the host", "apparmor="+o.AppArmor)
+	if strings.ContainsAny(o.AppArmor, "\x00\n") {
+		return fmt.Errorf("security-opt %q: invalid name of an AppArmor profile", "apparmor="+o.AppArmor)
 	}
 	for _, l := range o.Labels {
 		if l != "disable" {

@@ -45,7 +45,8 @@ func TestComplete(t *testing.T) {
 			c.Files.Mounts = []MountSpec{{Type: MountBind, Source: "/x", Target: "/proc/meminfo"}}
 		}, ""},
 		{"one target twice", func(c *Config) { c.Files.Mounts = []MountSpec{{Target: "/x"}, {Target: "/y"}, {Target: "/x"}} }, "Duplicate mount point: /x"},
-		{"apparmor", func(c *Config) { c.Isolation.Security.AppArmor = "mine" }, "AppArmor profiles are not known yet"},
+		{"apparmor", func(c *Config) { c.Isolation.Security.AppArmor = "mine" }, ""},
+		{"apparmor of two lines", func(c *Config) { c.Isolation.Security.AppArmor = "mine\nyours" }, "invalid name of an AppArmor profile"},
 		{"no apparmor", func(c *Config) { c.Isolation.Security.AppArmor = "unconfined" }, ""},
 		{"selinux", func(c *Config) { c.Isolation.Security.Labels = []string{"disable", "type:x"} }, "SELinux labels are not known yet"},
 		{"shm", func(c *Config) { c.Files.ShmSize = -1 }, "SHM size"},

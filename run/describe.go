@@ -45,7 +45,7 @@ func Describe(s *State, image *v1.ConfigFile) *Document {
 	d := &Document{
 		ID: s.ID, Name: "/" + s.Name, Created: docTime(s.Created), Image: s.ImageID,
 		State: describeState(s), RestartCount: s.RestartCount,
-		Driver: "overlay2", Platform: "linux",
+		Driver: "overlay2", Platform: "linux", AppArmorProfile: s.AppArmor,
 		HostConfig: describeHost(&s.Config), GraphDriver: DocGraphDriver{Name: "overlay2", Data: map[string]string{}},
 		Mounts: describeMounts(s), Config: describeConfig(s, &from),
 		NetworkSettings: describeNetwork(s, mergePorts(from.ExposedPorts, s.Config.Network.Expose)),

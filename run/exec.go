@@ -309,6 +309,7 @@ func (e *execution) spec(size *specs.Box) (s *specs.Spec, oneID bool, err error)
 	s = &specs.Spec{Process: p, Linux: &specs.Linux{
 		Namespaces: namespaces(c, w), UIDMappings: w.Identity.UIDs, GIDMappings: w.Identity.GIDs,
 	}}
+	p.ApparmorProfile = e.AppArmor // with Privileged too, as in Docker
 	s.Linux.Seccomp, err = seccompProfile(c, p.Capabilities.Bounding)
 	e.landlock = landlock(c, workdir(&e.Config, &img.Config.Config), e.Mounts)
 	return s, w.Identity.OneID, err

@@ -157,6 +157,10 @@ func (s *start) create() error {
 	if spec.Linux.Seccomp, err = seccompProfile(&s.Config, spec.Process.Capabilities.Bounding); err != nil {
 		return err
 	}
+	if s.AppArmor, err = s.host.appArmor(&s.Config.Isolation); err != nil {
+		return err
+	}
+	spec.Process.ApparmorProfile = s.AppArmor
 	cmd := s.cmd
 	cmd.Spec, cmd.Files, cmd.FakeIDs = spec, s.files(spec), s.world.Identity.OneID
 	cmd.Landlock = landlock(&s.Config, path.Clean(spec.Process.Cwd), s.Mounts)

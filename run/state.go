@@ -61,6 +61,8 @@ type State struct {
 	Error             string
 	Started, Finished time.Time
 	Cgroups           []string
+	// AppArmor is the profile of the last run, "" for none.
+	AppArmor string `json:",omitempty"`
 	// LateGroup says that somebody may have made a group for it since it was started, see needGroup.
 	LateGroup bool `json:",omitempty"`
 	UserNS    bool

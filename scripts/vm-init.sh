@@ -1,6 +1,6 @@
 #!/bin/sh
 # Process 1 of the guest of vm-test.sh: mounts what a system mounts, runs the tests, stops the machine.
-export PATH=/bin:/sbin:/usr/bin HOME=/root LANG=C.UTF-8 TERM=dumb CI=$CI
+export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root LANG=C.UTF-8 TERM=dumb CI=$CI
 mount -t proc proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
 mount -t devtmpfs dev /dev
@@ -9,11 +9,13 @@ mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs -o mode=755 run /run
+mount -t securityfs -o nosuid,nodev,noexec securityfs /sys/kernel/security
 mount -t cgroup2 -o nsdelegate cgroup2 /sys/fs/cgroup
 chown -R 0:0 /bin /sbin /etc /usr /lib /lib64 /root /var /stage 2>/dev/null # the image may have been made by somebody else
 chmod 1777 /tmp /var/tmp
 chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap 2>/dev/null
 ip link set lo up
+apparmor_parser --replace --skip-cache /etc/apparmor.profile
 hostname vm
 printf 'vm: Linux %s, cgroup v2 with %s, up for %s s\n' "$(uname -r)" "$(cat /sys/fs/cgroup/cgroup.controllers)" "$(cut -d ' ' -f 1 /proc/uptime)"
 /stage/bin/testrun -staged /stage -uid 1000 -run "$(cat /etc/run)" -timeout 900s -events /events </dev/null 2>&1

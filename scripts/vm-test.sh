@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 packages=${P:-./cgroups ./ns/... ./run .}
 limit=${VM_SECONDS:-1500}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hull/vm
-for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils; do
+for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils apparmor_parser:apparmor; do
 	PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null || missing="${missing-} ${tool#*:}"
 done
 [ -z "${missing-}" ] || { echo "vm-test: not run, this machine lacks:$missing" >&2; exit 1; }
@@ -65,12 +65,14 @@ disk() {
 	cp --remove-destination "$(command -v busybox)" "$work/root/bin/busybox"
 	with_libraries newuidmap
 	with_libraries newgidmap
+	with_libraries apparmor_parser
 	printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$work/root/etc/passwd"
 	printf 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n' >"$work/root/etc/group"
 	echo 'user:100000:65536' | tee "$work/root/etc/subuid" >"$work/root/etc/subgid"
 	: >"$work/root/etc/resolv.conf"
 	echo '127.0.0.1 localhost' >"$work/root/etc/hosts"
 	cp scripts/vm-init.sh "$work/root/sbin/init"
+	cp scripts/apparmor.profile "$work/root/etc/apparmor.profile"
 	echo "${RUN-}" >"$work/root/etc/run"
 	# shellcheck disable=SC2086 # the packages are words
 	go run ./internal/testrun -stage "$work/root/stage" $packages
