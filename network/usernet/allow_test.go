@@ -64,7 +64,7 @@ func allowed(t *testing.T, mode Mode, list string, z *zone) (*box, *Network) {
 			t.Fatal(err)
 		}
 	}
-	return connected(t, Config{Mode: mode, Allow: rules, DNS: []netip.AddrPort{serveDNS(t, z)}})
+	return connected(t, Config{Mode: mode, Allow: rules}, Member{DNS: []netip.AddrPort{serveDNS(t, z)}})
 }
 
 // refusedFor gives the report's reasons about a destination.

@@ -16,10 +16,11 @@ import (
 // resolver answers at the gateway's addresses, by what the host's own resolvers say. Messages are passed on as they are, so
 // that it need not know what they mean; with an allow-list it has to look into questions and addresses.
 type resolver struct {
-	policy *policy
-	fixed  []netip.AddrPort // or the host's
-	host   hostResolvers
-	busy   chan struct{} // has a place for each question that is being asked
+	policy  *policy
+	network *Network
+	names   Names
+	host    hostResolvers
+	busy    chan struct{} // has a place for each question that is being asked
 }
 
 // Limits of the resolver.
@@ -45,7 +46,7 @@ func (r *resolver) listen(n *Network) error {
 		}
 		go r.serveUDP(c)
 		go r.serveTCP(l)
-		n.endWith(func() { c.Close(); l.Close() })
+		endWith(n.ctx, func() { c.Close(); l.Close() })
 	}
 	return nil
 }
@@ -65,7 +66,7 @@ func (r *resolver) serveUDP(c *gonet.UDPConn) {
 		}
 		go func() {
 			defer func() { <-r.busy }()
-			if answer := r.resolve(query, "udp"); answer != nil {
+			if answer := r.resolve(from, query, "udp"); answer != nil {
 				_, _ = c.WriteTo(answer, from)
 			}
 		}()
@@ -99,7 +100,7 @@ func (r *resolver) serveConn(c net.Conn) {
 		if err != nil {
 			return
 		}
-		answer := r.resolve(query, "tcp")
+		answer := r.resolve(c.RemoteAddr(), query, "tcp")
 		if answer == nil || writeMessage(c, answer) != nil {
 			return
 		}
@@ -122,17 +123,21 @@ func writeMessage(c io.Writer, msg []byte) error {
 	return err
 }
 
-// resolve gives the answer to a message, nil for none.
-func (r *resolver) resolve(query []byte, network string) []byte {
+// resolve gives the answer to somebody's message, nil for none.
+func (r *resolver) resolve(from net.Addr, query []byte, network string) []byte {
 	head, question, err := parseQuery(query)
 	if err != nil {
 		return nil
 	}
 	name := hostName(question.Name)
+	m := r.asker(from)
+	if list, ok := r.member(m, name); ok {
+		return addresses(head, question, list)
+	}
 	if !r.policy.ask(name) {
 		return reply(head, question, dnsmessage.RCodeRefused)
 	}
-	answer, err := r.forward(query, question, network)
+	answer, err := r.forward(m, query, question, network)
 	if err != nil {
 		return reply(head, question, dnsmessage.RCodeServerFailure)
 	}
@@ -140,6 +145,54 @@ func (r *resolver) resolve(query []byte, network string) []byte {
 		return reply(head, question, dnsmessage.RCodeRefused)
 	}
 	return answer
+}
+
+// asker is the member that an address is of, nil for none.
+func (r *resolver) asker(from net.Addr) *member {
+	at, err := netip.ParseAddrPort(from.String())
+	if err != nil {
+		return nil
+	}
+	return r.network.member(at.Addr().Unmap())
+}
+
+// member finds the addresses of a member by a name that another asks for.
+func (r *resolver) member(m *member, name string) ([]netip.Addr, bool) {
+	if r.names == nil || m == nil {
+		return nil, false
+	}
+	return r.names(m.ID, name)
+}
+
+// memberTTL is for how many seconds the address of a member may be remembered: another may soon have it.
+const memberTTL = 5
+
+// addresses is an answer with those addresses that are of the kind which was asked for.
+func addresses(head dnsmessage.Header, q dnsmessage.Question, list []netip.Addr) []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
+		ID: head.ID, Response: true, OpCode: head.OpCode, Authoritative: true, RecursionDesired: head.RecursionDesired, RecursionAvailable: true,
+	})
+	if b.StartQuestions() != nil || b.Question(q) != nil || b.StartAnswers() != nil {
+		return nil
+	}
+	h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: memberTTL}
+	for _, a := range list {
+		var err error
+		switch {
+		case q.Type == dnsmessage.TypeA && a.Is4():
+			err = b.AResource(h, dnsmessage.AResource{A: a.As4()})
+		case q.Type == dnsmessage.TypeAAAA && a.Is6():
+			err = b.AAAAResource(h, dnsmessage.AAAAResource{AAAA: a.As16()})
+		}
+		if err != nil {
+			return nil
+		}
+	}
+	msg, err := b.Finish()
+	if err != nil {
+		return nil
+	}
+	return msg
 }
 
 func parseQuery(msg []byte) (dnsmessage.Header, dnsmessage.Question, error) {

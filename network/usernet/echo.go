@@ -46,7 +46,7 @@ func (n *Network) echo(_ stack.TransportEndpointID, pkt *stack.PacketBuffer) boo
 	if len(msg) < 8 || msg[0] != map[bool]byte{true: echo4, false: echo6}[o.from.Is4()] {
 		return false
 	}
-	if d := &n.config.Device; o.to == d.Gateway4 || o.to == d.Gateway6 {
+	if n.isGateway(o.to) {
 		return false
 	}
 	if !n.policy.connect("icmp", netip.AddrPortFrom(o.to, 0)).pass {
@@ -83,7 +83,7 @@ func (n *Network) pinging(key pingKey) (*ping, error) {
 		n.pings.m = map[pingKey]*ping{}
 	}
 	n.pings.m[key] = p
-	forget := n.endWith(func() { p.file.Close() })
+	forget := endWith(n.lifeOf(key.from), func() { p.file.Close() })
 	go func() {
 		n.answers(p, key)
 		n.pings.mu.Lock()

@@ -17,63 +17,73 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// helper is a helper process, and what it needs to begin.
-type helper struct {
+// started is a helper process.
+type started struct {
 	*exec.Cmd
-	socket int // where it waits for the cable
+	socket int // of the first member
 	answer *os.File
 }
 
-// startHelper starts one for the process that pidfd stands for.
-func startHelper(t *testing.T, c Config, pidfd *os.File) *helper {
+// startHelper starts one, for the process that pidfd stands for. Files are the socket for more members and its directory.
+func startHelper(t *testing.T, o Order, pidfd *os.File, files ...*os.File) *started {
 	t.Helper()
-	order, orderW, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, answerW, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	theirs := os.NewFile(uintptr(pair[1]), "socket")
-	h := &helper{Cmd: exec.Command("/proc/self/exe"), socket: pair[0], answer: answer}
+	h := &started{Cmd: exec.Command("/proc/self/exe"), socket: pair[0]}
 	h.Env = []string{roleEnv + "=helper"}
 	h.Stderr = os.Stderr
-	h.ExtraFiles = []*os.File{order, answerW, theirs, pidfd}
+	h.ExtraFiles = []*os.File{theirs}
 	if err := h.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range h.ExtraFiles[:3] {
-		f.Close()
-	}
-	if err := json.NewEncoder(orderW).Encode(c); err != nil {
-		t.Fatal(err)
-	}
-	orderW.Close()
+	theirs.Close()
 	t.Cleanup(func() {
 		_ = h.Process.Kill()
 		_ = h.Wait()
-		answer.Close()
 	})
+	h.answer = order(t, h.socket, o, pidfd, files...)
 	return h
 }
 
-// begin gives it the cable, and its answer.
-func (h *helper) begin(t *testing.T, cable *os.File, failure error) Answer {
+// order sends an order, and gives where the answer comes.
+func order(t *testing.T, socket int, o Order, pidfd *os.File, files ...*os.File) *os.File {
 	t.Helper()
-	if err := SendLink(h.socket, cable, failure); err != nil {
+	answer, answerW, err := os.Pipe()
+	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(h.socket)
+	t.Cleanup(func() { answer.Close() })
+	o.Network = testNet(o.Network)
+	if o.Member.Device.Name == "" {
+		o.Member.Device = testDevice()
+	}
+	if err := SendOrder(socket, o, answerW, pidfd, files...); err != nil {
+		t.Fatal(err)
+	}
+	answerW.Close()
+	return answer
+}
+
+// begin gives it the cable, and its answer.
+func (h *started) begin(t *testing.T, cable *os.File, failure error) Answer {
+	t.Helper()
+	return begin(t, h.socket, h.answer, cable, failure)
+}
+
+func begin(t *testing.T, socket int, answer, cable *os.File, failure error) Answer {
+	t.Helper()
+	if err := SendLink(socket, cable, failure); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(socket)
 	if cable != nil {
 		cable.Close()
 	}
 	var a Answer
-	if err := json.NewDecoder(h.answer).Decode(&a); err != nil {
+	if err := json.NewDecoder(answer).Decode(&a); err != nil {
 		t.Fatal("answer:", err)
 	}
 	return a
@@ -100,10 +110,13 @@ func sleeper(t *testing.T) (*exec.Cmd, *os.File) {
 func TestHelper(t *testing.T) {
 	process, pidfd := sleeper(t)
 	report := filepath.Join(t.TempDir(), "report.json")
-	c := Config{Device: testDevice(), Report: report, Mode: ModeAllow, Ports: []Port{{Proto: "tcp", Host: netip.MustParseAddrPort("127.0.0.1:0"), Container: 80}}}
+	o := Order{
+		Network: Config{Report: report, Mode: ModeAllow},
+		Member:  Member{Ports: []Port{{Proto: "tcp", Host: netip.MustParseAddrPort("127.0.0.1:0"), Container: 80}}},
+	}
 	b := newBox(t)
-	h := startHelper(t, c, pidfd)
-	a := h.begin(t, b.plug(c.Device), nil)
+	h := startHelper(t, o, pidfd)
+	a := h.begin(t, b.plug(testDevice()), nil)
 	if a.Error != "" || len(a.Ports) != 1 || a.Ports[0].Host.Port() == 0 {
 		t.Fatalf("answer: %+v", a)
 	}
@@ -149,7 +162,7 @@ func TestHelper(t *testing.T) {
 // TestHelperFails: what keeps a network from coming up is said by the helper.
 func TestHelperFails(t *testing.T) {
 	_, pidfd := sleeper(t)
-	h := startHelper(t, Config{Device: testDevice()}, pidfd)
+	h := startHelper(t, Order{}, pidfd)
 	if a := h.begin(t, nil, errors.New("no device today")); a.Error != "no device today" {
 		t.Errorf("answer: %+v", a)
 	}
@@ -159,7 +172,7 @@ func TestHelperFails(t *testing.T) {
 	}
 	defer l.Close()
 	at := l.Addr().(*net.TCPAddr).AddrPort()
-	h = startHelper(t, Config{Device: testDevice(), Ports: []Port{{Proto: "tcp", Host: at, Container: 80}}}, pidfd)
+	h = startHelper(t, Order{Member: Member{Ports: []Port{{Proto: "tcp", Host: at, Container: 80}}}}, pidfd)
 	var a Answer
 	if err := json.NewDecoder(h.answer).Decode(&a); err != nil || !strings.Contains(a.Error, "in use") {
 		t.Errorf("answer: %+v, %v", a, err)
@@ -171,7 +184,6 @@ func TestHelperFails(t *testing.T) {
 // another takes its place.
 func TestHelperKilled(t *testing.T) {
 	_, pidfd := sleeper(t)
-	c := Config{Device: testDevice()}
 	b, other := newBox(t), newBox(t)
 	ended := make(chan error, 8)
 	at := serveTCP(t, serverA, 0, func(c *net.TCPConn) {
@@ -179,12 +191,12 @@ func TestHelperKilled(t *testing.T) {
 		ended <- err
 	})
 	small := serveTCP(t, serverB, 0, echoAll)
-	h := startHelper(t, c, pidfd)
-	if a := h.begin(t, b.plug(c.Device), nil); a.Error != "" {
+	h := startHelper(t, Order{}, pidfd)
+	if a := h.begin(t, b.plug(testDevice()), nil); a.Error != "" {
 		t.Fatal(a.Error)
 	}
-	h2 := startHelper(t, c, pidfd)
-	if a := h2.begin(t, other.plug(c.Device), nil); a.Error != "" {
+	h2 := startHelper(t, Order{}, pidfd)
+	if a := h2.begin(t, other.plug(testDevice()), nil); a.Error != "" {
 		t.Fatal(a.Error)
 	}
 	conn, err := b.dial("tcp", at)
@@ -219,8 +231,8 @@ func TestHelperKilled(t *testing.T) {
 			}
 		}
 	}
-	again := startHelper(t, c, pidfd)
-	if a := again.begin(t, b.plug(c.Device), nil); a.Error != "" {
+	again := startHelper(t, Order{}, pidfd)
+	if a := again.begin(t, b.plug(testDevice()), nil); a.Error != "" {
 		t.Fatal(a.Error)
 	}
 	if c, err := b.dial("tcp", small); err != nil {

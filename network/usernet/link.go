@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"sync"
 	"syscall"
@@ -20,26 +21,57 @@ const MTU = 65520
 // vnetSize is the size of struct virtio_net_hdr, which goes before each frame (linux/virtio_net.h).
 const vnetSize = 10
 
-// link carries frames between the stack and the device's file: a tap device with IFF_VNET_HDR, or a packet socket with
-// PACKET_VNET_HDR, which read and write alike. Thanks to that header neither side computes checksums of TCP in software. It
-// is an endpoint of its own because gVisor's fdbased has that for sockets only, and most often it is a tap device.
+// link is the stack's device, and the switch between its members: what one sends to the hardware address of another goes
+// there as it came, in frames as large as the kernels make them; what is for the gateway's goes to the stack. It is an
+// endpoint of its own because gVisor's fdbased knows one cable, and the header below for sockets only.
 type link struct {
-	file *os.File
-	raw  syscall.RawConn
-	mac  tcpip.LinkAddress
+	network *Network
+	mac     tcpip.LinkAddress
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
-	done       chan struct{} // closed when the device has gone
+	ports      map[tcpip.LinkAddress]*port
 }
 
-// newLink takes the device's file over.
-func newLink(file *os.File, mac tcpip.LinkAddress) (*link, error) {
+// port is where a member's cable ends: a tap device with IFF_VNET_HDR, or a packet socket with PACKET_VNET_HDR, which read and
+// write alike. Thanks to that header neither side computes checksums of TCP in software.
+type port struct {
+	link   *link
+	member *member
+	mac    tcpip.LinkAddress
+	file   *os.File
+	raw    syscall.RawConn
+}
+
+func newLink(n *Network, mac tcpip.LinkAddress) *link {
+	return &link{network: n, mac: mac, ports: map[tcpip.LinkAddress]*port{}}
+}
+
+// open takes the file of a member's device over and begins to read.
+func (l *link) open(file *os.File, m *member) (*port, error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	return &link{file: file, raw: raw, mac: mac, done: make(chan struct{})}, nil
+	p := &port{link: l, member: m, mac: tcpip.LinkAddress(m.Device.MAC), file: file, raw: raw}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ports[p.mac] != nil || p.mac == l.mac {
+		return nil, fmt.Errorf("hardware address %s: another member has it", m.Device.MAC)
+	}
+	l.ports[p.mac] = p
+	go p.read()
+	return p, nil
+}
+
+// close takes the port away, and with it the device.
+func (p *port) close() {
+	p.link.mu.Lock()
+	if p.link.ports[p.mac] == p {
+		delete(p.link.ports, p.mac)
+	}
+	p.link.mu.Unlock()
+	p.file.Close()
 }
 
 // The methods of stack.LinkEndpoint and stack.GSOEndpoint.
@@ -51,7 +83,7 @@ func (l *link) LinkAddress() tcpip.LinkAddress          { return l.mac }
 func (l *link) SetLinkAddress(tcpip.LinkAddress)        {}
 func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
 func (l *link) SetOnCloseAction(func())                 {}
-func (l *link) Close()                                  { l.file.Close() }
+func (l *link) Close()                                  {}
 func (l *link) Wait()                                   {}
 func (l *link) GSOMaxSize() uint32                      { return 65535 - 120 } // less the longest headers: a frame's length has 16 bits
 func (l *link) SupportedGSO() stack.SupportedGSO        { return stack.HostGSOSupported }
@@ -65,14 +97,11 @@ func (l *link) IsAttached() bool {
 	return l.dispatcher != nil
 }
 
-// Attach begins to read; with nil, what is read from now on is dropped.
+// Attach says who gets what is for the stack, nil for nobody.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	begin := l.dispatcher == nil && d != nil
-	if l.dispatcher = d; begin {
-		go l.read()
-	}
+	l.dispatcher = d
 }
 
 func (l *link) AddHeader(pkt *stack.PacketBuffer) {
@@ -93,12 +122,12 @@ func (l *link) ParseHeader(pkt *stack.PacketBuffer) bool {
 const smallFrame = 2048
 
 // read takes frames in until the device goes.
-func (l *link) read() {
-	defer close(l.done)
+func (p *port) read() {
+	defer p.member.leave()
 	var vnet [vnetSize]byte
 	view := buffer.NewViewSize(buffer.MaxChunkSize)
 	for {
-		n, err := l.readFrame(vnet[:], view.AsSlice())
+		n, err := p.readFrame(vnet[:], view.AsSlice())
 		if err == unix.EINTR || err == unix.ENETDOWN { // a packet socket tells that its device was set down
 			continue
 		}
@@ -108,6 +137,9 @@ func (l *link) read() {
 		if n < header.EthernetMinimumSize {
 			continue
 		}
+		if !p.pass(vnet[:], view.AsSlice()[:n]) {
+			continue
+		}
 		var frame *buffer.View
 		if n <= smallFrame {
 			frame = buffer.NewViewWithData(view.AsSlice()[:n])
@@ -115,7 +147,7 @@ func (l *link) read() {
 			frame, view = view, buffer.NewViewSize(buffer.MaxChunkSize)
 			frame.CapLength(n)
 		}
-		l.deliver(frame)
+		p.link.deliver(frame)
 	}
 }
 
@@ -134,8 +166,8 @@ func (l *link) deliver(frame *buffer.View) {
 }
 
 // readFrame gives the size of a frame, or -1 at the end.
-func (l *link) readFrame(vnet, frame []byte) (n int, err error) {
-	outer := l.raw.Read(func(fd uintptr) bool {
+func (p *port) readFrame(vnet, frame []byte) (n int, err error) {
+	outer := p.raw.Read(func(fd uintptr) bool {
 		n, err = unix.Readv(int(fd), [][]byte{vnet, frame})
 		return err != unix.EAGAIN
 	})
@@ -145,7 +177,7 @@ func (l *link) readFrame(vnet, frame []byte) (n int, err error) {
 	return n - vnetSize, err
 }
 
-// WritePackets gives the device frames. One that it does not take is lost, as on a cable; TCP sends it again.
+// WritePackets gives devices frames. One that a device does not take is lost, as on a cable; TCP sends it again.
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
 	for _, pkt := range list {
@@ -154,13 +186,17 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 		pieces := make([][]byte, 1, 8)
 		pieces[0] = vnet[:]
 		pieces = append(pieces, pkt.AsSlices()...)
-		l.writeFrame(pieces)
+		if to := pkt.EgressRoute.RemoteLinkAddress; isGroup(to) {
+			l.flood(nil, pieces)
+		} else if p := l.port(to); p != nil {
+			p.writeFrame(pieces)
+		}
 	}
 	return len(list), nil
 }
 
-func (l *link) writeFrame(pieces [][]byte) {
-	_ = l.raw.Write(func(fd uintptr) bool {
+func (p *port) writeFrame(pieces [][]byte) {
+	_ = p.raw.Write(func(fd uintptr) bool {
 		_, err := unix.Writev(int(fd), pieces)
 		return err != unix.EAGAIN
 	})

@@ -8,7 +8,6 @@ import (
 	"os"
 	"runtime"
 	"time"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -238,42 +237,4 @@ func (d *Device) route(l netlink.Link, gateway netip.Addr) error {
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// SendLink hands the cable's end to the process at the other end of a Unix socket; err, if not nil, goes in its place.
-func SendLink(socket int, file *os.File, err error) error {
-	if err != nil {
-		return unix.Send(socket, []byte("!"+err.Error()), unix.MSG_NOSIGNAL)
-	}
-	return unix.Sendmsg(socket, []byte{'='}, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL)
-}
-
-// ReceiveLink is the other side of SendLink. The socket is blocking.
-func ReceiveLink(socket int) (*os.File, error) {
-	msg, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(int(unsafe.Sizeof(int32(0)))))
-	n, oobn, _, _, err := unix.Recvmsg(socket, msg, oob, unix.MSG_CMSG_CLOEXEC)
-	for errors.Is(err, unix.EINTR) {
-		n, oobn, _, _, err = unix.Recvmsg(socket, msg, oob, unix.MSG_CMSG_CLOEXEC)
-	}
-	switch {
-	case err != nil:
-		return nil, os.NewSyscallError("recvmsg", err)
-	case n == 0:
-		return nil, errors.New("network device: nobody has made it")
-	case msg[0] != '=':
-		return nil, errors.New(string(msg[1:n]))
-	}
-	cmsgs, err := unix.ParseSocketControlMessage(oob[:oobn])
-	if err != nil || len(cmsgs) != 1 {
-		return nil, fmt.Errorf("network device: no descriptor came: %v", err)
-	}
-	fds, err := unix.ParseUnixRights(&cmsgs[0])
-	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("network device: no descriptor came: %v", err)
-	}
-	if err := unix.SetNonblock(fds[0], true); err != nil {
-		unix.Close(fds[0])
-		return nil, os.NewSyscallError("fcntl", err)
-	}
-	return os.NewFile(uintptr(fds[0]), "link"), nil
 }

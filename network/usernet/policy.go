@@ -144,6 +144,7 @@ const grace = 5 * time.Second
 type policy struct {
 	mode     Mode
 	rules    []Rule
+	internal bool // nothing passes at all
 	gateways []netip.Addr
 	now      func() time.Time
 
@@ -183,6 +184,9 @@ func (p *policy) connect(proto string, to netip.AddrPort) verdict {
 
 // refusal says why nobody may go there who was not explicitly allowed to; empty if they may.
 func (p *policy) refusal(to netip.AddrPort) string {
+	if p.internal {
+		return "the network is internal"
+	}
 	a := inner(to.Addr())
 	if slices.Contains(p.gateways, a) {
 		return ""
@@ -248,7 +252,7 @@ func (p *policy) allowsName(name string, port uint16) bool {
 
 // ask decides whether a name may be looked up.
 func (p *policy) ask(name string) bool {
-	if p.mode != ModeAllow || p.allowsName(name, 0) {
+	if p.mode != ModeAllow && !p.internal || p.mode == ModeAllow && p.allowsName(name, 0) {
 		return true
 	}
 	p.mu.Lock()

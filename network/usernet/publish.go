@@ -93,9 +93,9 @@ func (p *publisher) close() {
 }
 
 // serve lets in who comes, until the port is closed.
-func (p *publisher) serve(n *Network) {
+func (p *publisher) serve(m *member) {
 	if p.packet != nil {
-		p.serveUDP(n)
+		p.serveUDP(m)
 		return
 	}
 	for {
@@ -107,7 +107,7 @@ func (p *publisher) serve(n *Network) {
 			time.Sleep(50 * time.Millisecond)
 			continue
 		}
-		go n.letIn(c.(*net.TCPConn), p.port.Container)
+		go m.letIn(c.(*net.TCPConn), p.port.Container)
 	}
 }
 
@@ -116,36 +116,36 @@ const arrival = 30 * time.Second
 
 // letIn connects to the container, as the client if that can be. The client's connection is there already, for the host's
 // kernel has accepted it; if the container does not, a reset is what is left to say so.
-func (n *Network) letIn(out *net.TCPConn, port uint16) {
+func (m *member) letIn(out *net.TCPConn, port uint16) {
 	_ = out.SetKeepAlive(false)
 	client := out.RemoteAddr().(*net.TCPAddr).AddrPort()
-	in, err := n.dialInside(client, port)
+	in, err := m.dialInside(client, port)
 	if err != nil {
 		_ = out.SetLinger(0)
 		out.Close()
 		return
 	}
-	defer n.endWith(func() { in.ep.Abort(); out.Close() })()
+	defer endWith(m.ctx, func() { in.ep.Abort(); out.Close() })()
 	relay(in, out, nil)
 }
 
-// inner is where a port is in the container, and who the client is there: itself, unless the container could not answer it.
-func (n *Network) ends(client netip.AddrPort, port uint16) (from, to netip.AddrPort) {
-	d := &n.config.Device
+// ends are where a port is in the container, and who the client is there: itself, unless the container could not answer it.
+func (m *member) ends(client netip.AddrPort, port uint16) (from, to netip.AddrPort) {
+	d, c := &m.Device, &m.network.config
 	a := client.Addr().Unmap().WithZone("")
-	own, gateway := d.IPv4, d.Gateway4
+	own, gateway, answers := d.IPv4, c.Gateway4, d.Gateway4.IsValid()
 	if !own.IsValid() || a.Is6() && d.IPv6.IsValid() {
-		own, gateway = d.IPv6, d.Gateway6
+		own, gateway, answers = d.IPv6, c.Gateway6, d.Gateway6.IsValid()
 	}
 	to = netip.AddrPortFrom(own.Addr(), port)
-	if a.Is4() != own.Addr().Is4() || own.Contains(a) || a.IsLoopback() || a.IsLinkLocalUnicast() || n.isHost(a) {
-		return netip.AddrPortFrom(gateway, 0), to
+	if !answers || a.Is4() != own.Addr().Is4() || own.Contains(a) || a.IsLoopback() || a.IsLinkLocalUnicast() || isHost(a) {
+		return netip.AddrPortFrom(gateway.Addr(), 0), to
 	}
 	return netip.AddrPortFrom(a, client.Port()), to
 }
 
 // isHost says whether an address is the host's own. The container knows it as the gateway.
-func (n *Network) isHost(a netip.Addr) bool {
+func isHost(a netip.Addr) bool {
 	for _, h := range hostAddresses(a.Is4()) {
 		if h == a {
 			return true
@@ -155,12 +155,12 @@ func (n *Network) isHost(a netip.Addr) bool {
 }
 
 // dialInside connects to a port of the container.
-func (n *Network) dialInside(client netip.AddrPort, port uint16) (*inside, error) {
-	from, to := n.ends(client, port)
-	in, err := n.dialFrom(from, to)
+func (m *member) dialInside(client netip.AddrPort, port uint16) (*inside, error) {
+	from, to := m.ends(client, port)
+	in, err := m.network.dialFrom(from, to)
 	if err != nil && from.Port() != 0 { // an older connection of theirs may have that port still
 		from = netip.AddrPortFrom(from.Addr(), 0)
-		in, err = n.dialFrom(from, to)
+		in, err = m.network.dialFrom(from, to)
 	}
 	return in, err
 }
@@ -199,7 +199,7 @@ func (n *Network) dialFrom(from, to netip.AddrPort) (*inside, error) {
 }
 
 // serveUDP joins each client with a socket of its own in the stack.
-func (p *publisher) serveUDP(n *Network) {
+func (p *publisher) serveUDP(m *member) {
 	clients := &udpClients{m: map[netip.AddrPort]*udpInside{}}
 	buf := make([]byte, maxDatagram)
 	for {
@@ -210,7 +210,7 @@ func (p *publisher) serveUDP(n *Network) {
 		if err != nil {
 			continue
 		}
-		c, err := clients.of(n, p, from)
+		c, err := clients.of(m, p, from)
 		if err == nil {
 			_, err = c.Write(buf[:k])
 		}
@@ -226,16 +226,17 @@ type udpClients struct {
 	m  map[netip.AddrPort]*udpInside
 }
 
-func (u *udpClients) of(n *Network, p *publisher, client netip.AddrPort) (*udpInside, error) {
+func (u *udpClients) of(m *member, p *publisher, client netip.AddrPort) (*udpInside, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if c := u.m[client]; c != nil {
 		return c, nil
 	}
+	n := m.network
 	if !n.flows.begin() {
 		return nil, unix.ENOBUFS
 	}
-	from, to := n.ends(client, p.port.Container)
+	from, to := m.ends(client, p.port.Container)
 	c, err := n.datagramsFrom(from, to)
 	if err != nil {
 		n.flows.end()
@@ -243,6 +244,7 @@ func (u *udpClients) of(n *Network, p *publisher, client netip.AddrPort) (*udpIn
 	}
 	u.m[client] = c
 	go func() {
+		defer endWith(m.ctx, func() { c.Close() })()
 		u.answer(p, c, client)
 		n.flows.end()
 	}()

@@ -43,7 +43,8 @@ func (n *Network) connectTCP(r *tcp.ForwarderRequest, syn *origin) {
 		r.Complete(true)
 		return
 	}
-	out, err := n.dialTCP(n.ctx, to)
+	life := n.lifeOf(addrOf(r.ID().RemoteAddress))
+	out, err := n.dialTCP(life, to)
 	if err != nil {
 		// Only a refusal is a reset. The rest is for ICMP to tell, and silence is passed on as silence.
 		r.Complete(errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ECONNRESET))
@@ -63,12 +64,9 @@ func (n *Network) connectTCP(r *tcp.ForwarderRequest, syn *origin) {
 	if v.byName {
 		check = func(in *inside) error { return n.policy.checkServerName(in, to) }
 	}
-	defer n.endWith(func() { ep.Abort(); out.Close() })()
+	defer endWith(life, func() { ep.Abort(); out.Close() })()
 	relay(in, out, check)
 }
-
-// endWith has f called if the network ends before the result is.
-func (n *Network) endWith(f func()) (forget func() bool) { return context.AfterFunc(n.ctx, f) }
 
 // dialTCP connects to where the container wanted to.
 func (n *Network) dialTCP(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
@@ -86,8 +84,7 @@ func (n *Network) dialTCP(ctx context.Context, to netip.AddrPort) (*net.TCPConn,
 
 // outside are the host's names for an address, to be tried in this order: its own, except that the gateway is the host.
 func (n *Network) outside(a netip.Addr) []netip.Addr {
-	d := &n.config.Device
-	if a != d.Gateway4 && a != d.Gateway6 {
+	if !n.isGateway(a) {
 		return []netip.Addr{a}
 	}
 	var list []netip.Addr
@@ -95,6 +92,11 @@ func (n *Network) outside(a netip.Addr) []netip.Addr {
 		list = append(list, netip.MustParseAddr(map[bool]string{true: "127.0.0.1", false: "::1"}[a.Is4()]))
 	}
 	return append(list, hostAddresses(a.Is4())...)
+}
+
+// isGateway says whether an address is the network's own.
+func (n *Network) isGateway(a netip.Addr) bool {
+	return a == n.config.Gateway4.Addr() || a == n.config.Gateway6.Addr()
 }
 
 // hostAddresses are the host's own that others reach it by, most often one.

@@ -63,9 +63,9 @@ func (n *Network) udpHandler() func(stack.TransportEndpointID, *stack.PacketBuff
 	}
 }
 
-// broadcast is the last address of the container's network.
+// broadcast is the last address of the network.
 func (n *Network) broadcast() netip.Addr {
-	p := n.config.Device.IPv4
+	p := n.config.Gateway4
 	if !p.IsValid() {
 		return netip.Addr{}
 	}
@@ -99,7 +99,7 @@ func (n *Network) connectUDP(r *udp.ForwarderRequest) bool {
 			return
 		}
 		defer out.Close()
-		defer n.endWith(func() { out.Close(); in.Close() })()
+		defer endWith(n.lifeOf(o.from), func() { out.Close(); in.Close() })()
 		exchange(in, out, func(err error) {
 			if errors.Is(err, unix.ECONNREFUSED) {
 				n.tell(o, noPort)

@@ -65,8 +65,12 @@ func (n *Network) sum6(o *origin, icmp []byte) {
 	h.SetChecksum(header.ICMPv6Checksum(header.ICMPv6ChecksumParams{Header: h, Src: addressOf(o.to), Dst: addressOf(o.from)}))
 }
 
-// inject sends the container a packet as from where another was for.
+// inject sends a member a packet as from where another was for.
 func (n *Network) inject(o *origin, proto tcpip.TransportProtocolNumber, payload []byte) {
+	m := n.member(o.from)
+	if m == nil {
+		return
+	}
 	var ip []byte
 	if o.from.Is4() {
 		ip = make([]byte, header.IPv4MinimumSize)
@@ -83,7 +87,7 @@ func (n *Network) inject(o *origin, proto tcpip.TransportProtocolNumber, payload
 			SrcAddr: addressOf(o.to), DstAddr: addressOf(o.from),
 		})
 	}
-	_ = n.stack.WritePacketToRemote(nicID, tcpip.LinkAddress(n.config.Device.MAC), protocolOf(o.from), buffer.MakeWithData(append(ip, payload...)))
+	_ = n.stack.WritePacketToRemote(nicID, tcpip.LinkAddress(m.Device.MAC), protocolOf(o.from), buffer.MakeWithData(append(ip, payload...)))
 }
 
 // udpOrigin makes up the beginning of a datagram between two, for the error that comes much later than the datagram.

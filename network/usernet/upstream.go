@@ -64,9 +64,13 @@ func (h *hostResolvers) list() []netip.AddrPort {
 	return h.servers
 }
 
-// forward asks the resolvers one after the other, the way that the program asked, and gives the first answer.
-func (r *resolver) forward(query []byte, q dnsmessage.Question, network string) ([]byte, error) {
-	servers := r.fixed
+// forward asks the member's or else the host's resolvers one after the other, the way that the program asked, and gives the
+// first answer.
+func (r *resolver) forward(m *member, query []byte, q dnsmessage.Question, network string) ([]byte, error) {
+	var servers []netip.AddrPort
+	if m != nil {
+		servers = m.DNS
+	}
 	if len(servers) == 0 {
 		servers = r.host.list()
 	}

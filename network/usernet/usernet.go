@@ -1,13 +1,15 @@
-// Package usernet gives a container a network without any right on the host: a network stack in a process of the user's own
-// (gVisor's), whose far side are plain sockets. The device inside is real, and so are the container's addresses and routes;
-// every connection ends in this process, which makes one of its own to the same place, or refuses to.
+// Package usernet gives containers a network without any right on the host: a network stack in a process of the user's own
+// (gVisor's), whose far side are plain sockets. The devices inside are real, and so are the containers' addresses and routes.
+// What one container of the network sends to another is passed on as it is, see link; every connection to somewhere else ends
+// in this process, which makes one of its own to the same place, or refuses to.
 //
 //	container's namespaces                 the host's
 //	program - kernel - eth0 ====cable==== link - stack - relay - sockets
-//	                                             resolver, policy
+//	program - kernel - eth0 ====cable==== as a    resolver, policy
+//	                                      switch
 //
-// [Plug] makes the device, in the container's namespaces; [Open] and [Network.Serve] are the other end, and [Help] all of a
-// process that is nothing else. What happens to a connection outside happens inside too: one that is refused there is refused
+// [Plug] makes a device, in a container's namespaces; [Network] is where the cables end, and [Help] all of a process that is
+// nothing else. What happens to a connection outside happens inside too: one that is refused there is refused
 // here, one that nobody answers is not answered here, an end of data and a reset are passed on.
 //
 // Where there are rights, bridges and the kernel's own forwarding are faster: this is for where there are none, and for the
@@ -19,7 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -35,15 +37,14 @@ import (
 
 // Config is what a network is to be like. It survives JSON.
 type Config struct {
-	// Device is the container's, which Plug makes.
-	Device Device
-	// Ports are published on the host.
-	Ports []Port `json:",omitempty"`
-	// DNS are the resolvers to ask, instead of the host's own, which are read from /etc/resolv.conf as often as that changes.
-	DNS []netip.AddrPort `json:",omitempty"`
+	// Gateway4 and Gateway6 are the network's own addresses, each with the length of its subnet; at most one may be the zero
+	// Prefix. They are the way to everywhere else, and the resolver.
+	Gateway4, Gateway6 netip.Prefix
+	// Internal networks lead nowhere.
+	Internal bool `json:",omitempty"`
 	// Loopback lets the gateway's address lead to the host's loopback, beside its other addresses.
 	Loopback bool `json:",omitempty"`
-	// Mode and Allow say what the container may reach.
+	// Mode and Allow say what may be reached from the network.
 	Mode  Mode   `json:",omitempty"`
 	Allow []Rule `json:",omitempty"`
 	// Report is a file that a [Report] is kept in as JSON, if there is anything to report; empty for none.
@@ -62,99 +63,80 @@ type Port struct {
 	Container uint16
 }
 
-// Network is the far end of a container's cable.
+// Network is the far end of its members' cables, which meet in it.
 type Network struct {
 	config Config
 	policy *policy
-	ports  []publisher
 	dns    *resolver
 	stack  *stack.Stack
 	link   *link
 	ctx    context.Context
+	cancel context.CancelFunc
 	flows  flows
 	pings  pings
+
+	mu      sync.RWMutex
+	members map[netip.Addr]*member // by each of their addresses
+	saved   func()                 // writes the report for the last time
 }
 
 const nicID tcpip.NICID = 1
 
-// Open checks the configuration and takes the published ports, so that one which is taken is known before anything starts.
-func Open(c Config) (*Network, error) {
-	if !c.Device.IPv4.IsValid() && !c.Device.IPv6.IsValid() {
+// Names finds the addresses of a name that a member, given by its ID, asks for; ok says whether the name is one of another
+// member's, rather than of the outside.
+type Names func(member, name string) (list []netip.Addr, ok bool)
+
+// Open makes a network that nobody is on yet. Its resolver asks names first, unless that is nil.
+func Open(c Config, names Names) (*Network, error) {
+	if !c.Gateway4.IsValid() && !c.Gateway6.IsValid() {
 		return nil, errors.New("network: no address")
 	}
-	n := &Network{config: c, policy: &policy{mode: c.Mode, rules: c.Allow, now: time.Now}}
-	for _, g := range []netip.Addr{c.Device.Gateway4, c.Device.Gateway6} {
+	n := &Network{config: c, policy: &policy{mode: c.Mode, rules: c.Allow, internal: c.Internal, now: time.Now}, members: map[netip.Addr]*member{}}
+	for _, g := range []netip.Prefix{c.Gateway4, c.Gateway6} {
 		if g.IsValid() {
-			n.policy.gateways = append(n.policy.gateways, g)
+			n.policy.gateways = append(n.policy.gateways, g.Addr())
 		}
 	}
 	n.policy.report.changed = make(chan struct{}, 1)
-	n.dns = &resolver{policy: n.policy, fixed: c.DNS}
-	for _, p := range c.Ports {
-		pub, err := publish(p)
-		if err != nil {
-			n.Close()
-			return nil, err
-		}
-		n.ports = append(n.ports, pub)
+	n.dns = &resolver{policy: n.policy, network: n, names: names}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.build(); err != nil {
+		n.Close()
+		return nil, fmt.Errorf("network: %w", err)
+	}
+	if c.Report != "" {
+		n.saved = n.keepReport(n.ctx)
 	}
 	return n, nil
-}
-
-// Ports are the published ones, with the numbers that were chosen for those left open.
-func (n *Network) Ports() []Port {
-	var ports []Port
-	for i := range n.ports {
-		ports = append(ports, n.ports[i].port)
-	}
-	return ports
 }
 
 // Report is what has been refused or seen until now.
 func (n *Network) Report() Report { return n.policy.snapshot() }
 
-// Close gives up the published ports of a network that is not served.
+// Close ends the network, and with it all connections.
 func (n *Network) Close() {
-	for i := range n.ports {
-		n.ports[i].close()
+	n.mu.RLock()
+	var all []*member
+	for _, m := range n.members {
+		all = append(all, m)
+	}
+	n.mu.RUnlock()
+	for _, m := range all {
+		m.leave()
+	}
+	n.cancel()
+	if n.saved != nil {
+		n.saved()
+	}
+	if n.stack != nil {
+		n.stack.RemoveNIC(nicID)
+		n.stack.Close()
 	}
 }
 
-// Serve is the network until the context ends or the device is gone; started, if not nil, is called when it works. It closes
-// the cable's end, and the ports.
-func (n *Network) Serve(ctx context.Context, cable *os.File, started func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer n.Close()
-	n.ctx = ctx
-	if err := n.build(cable); err != nil {
-		cable.Close()
-		return fmt.Errorf("network: %w", err)
-	}
-	for i := range n.ports {
-		go n.ports[i].serve(n)
-	}
-	if n.config.Report != "" {
-		defer n.keepReport(ctx)()
-		defer cancel() // before
-	}
-	if started != nil {
-		started()
-	}
-	select {
-	case <-ctx.Done():
-	case <-n.link.done:
-	}
-	n.stack.RemoveNIC(nicID)
-	n.stack.Close()
-	return nil
-}
-
-// build makes the stack and has it listen to the cable.
-func (n *Network) build(cable *os.File) (err error) {
-	if n.link, err = newLink(cable, tcpip.LinkAddress(gatewayMAC())); err != nil {
-		return err
-	}
+// build makes the stack.
+func (n *Network) build() error {
+	n.link = newLink(n, tcpip.LinkAddress(gatewayMAC()))
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{ipv4.NewProtocol, ipv6.NewProtocol, arp.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},
@@ -164,7 +146,7 @@ func (n *Network) build(cable *os.File) (err error) {
 	if e := s.CreateNIC(nicID, n.link); e != nil {
 		return fmt.Errorf("add device: %s", e)
 	}
-	// Whatever address the container writes to is ours, and whoever it hears from is us.
+	// Whatever address a member writes to is ours, and whoever it hears from is us.
 	if e := s.SetPromiscuousMode(nicID, true); e != nil {
 		return fmt.Errorf("listen to all addresses: %s", e)
 	}
@@ -175,36 +157,23 @@ func (n *Network) build(cable *os.File) (err error) {
 		{Destination: header.IPv4EmptySubnet, NIC: nicID, Gateway: tcpip.Address{}},
 		{Destination: header.IPv6EmptySubnet, NIC: nicID, Gateway: tcpip.Address{}},
 	})
-	d := &n.config.Device
-	if err := n.address(d.Gateway4, d.IPv4); err != nil {
-		return err
-	}
-	if err := n.address(d.Gateway6, d.IPv6); err != nil {
-		return err
+	for _, g := range []netip.Prefix{n.config.Gateway4, n.config.Gateway6} {
+		if !g.IsValid() {
+			continue
+		}
+		e := s.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
+			Protocol:          protocolOf(g.Addr()),
+			AddressWithPrefix: tcpip.AddressWithPrefix{Address: addressOf(g.Addr()), PrefixLen: g.Bits()},
+		}, stack.AddressProperties{})
+		if e != nil {
+			return fmt.Errorf("take address %s: %s", g, e)
+		}
 	}
 	s.SetTransportProtocolHandler(tcp.ProtocolNumber, n.tcpHandler())
 	s.SetTransportProtocolHandler(udp.ProtocolNumber, n.udpHandler())
 	s.SetTransportProtocolHandler(icmp.ProtocolNumber4, n.echo)
 	s.SetTransportProtocolHandler(icmp.ProtocolNumber6, n.echo)
 	return n.dns.listen(n)
-}
-
-// address takes a gateway's address, and notes the hardware address of the container's, which nobody need ask for then.
-func (n *Network) address(gateway netip.Addr, container netip.Prefix) error {
-	if !gateway.IsValid() || !container.IsValid() {
-		return nil
-	}
-	e := n.stack.AddProtocolAddress(nicID, tcpip.ProtocolAddress{
-		Protocol:          protocolOf(gateway),
-		AddressWithPrefix: tcpip.AddressWithPrefix{Address: addressOf(gateway), PrefixLen: container.Bits()},
-	}, stack.AddressProperties{})
-	if e == nil && len(n.config.Device.MAC) > 0 {
-		e = n.stack.AddStaticNeighbor(nicID, protocolOf(gateway), addressOf(container.Addr()), tcpip.LinkAddress(n.config.Device.MAC))
-	}
-	if e != nil {
-		return fmt.Errorf("take address %s: %s", gateway, e)
-	}
-	return nil
 }
 
 // Sizes of buffers in bytes, a connection's and each way's. The cable has hardly any delay, so that little is on its way at

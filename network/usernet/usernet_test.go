@@ -39,15 +39,12 @@ func eachLink(t *testing.T, f func(t *testing.T, b *box, n *Network)) {
 	for name, make := range map[string]func(string) (*os.File, error){"tap": tap, "veth": veth} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
-			c := Config{Device: testDevice()}
-			n, err := Open(c)
-			if err != nil {
-				t.Fatal(err)
-			}
+			n, d := opened(t, Config{}), testDevice()
 			var cable *os.File
+			var err error
 			b.do(func() {
-				if cable, err = make(c.Device.Name); err == nil {
-					err = c.Device.configure()
+				if cable, err = make(d.Name); err == nil {
+					err = d.configure()
 				}
 			})
 			if name == "tap" && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM)) {
@@ -56,7 +53,13 @@ func eachLink(t *testing.T, f func(t *testing.T, b *box, n *Network)) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			serve(t, n, cable)
+			m, err := n.add(Member{Device: d})
+			if err == nil {
+				err = m.plug(cable)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
 			f(t, b, n)
 		})
 	}
@@ -380,12 +383,12 @@ func checksumOf(b []byte) uint16 {
 
 // TestPublish: many short connections reach the container, and none is lost; a client keeps its address where it can.
 func TestPublish(t *testing.T) {
-	b, n := connected(t, Config{Ports: []Port{
+	b, n := connected(t, Config{}, Member{Ports: []Port{
 		{Proto: "tcp", Host: netip.MustParseAddrPort("0.0.0.0:0"), Container: 80},
 		{Proto: "udp", Host: netip.MustParseAddrPort("127.0.0.1:0"), Container: 53},
 		{Proto: "tcp", Host: netip.MustParseAddrPort("[::1]:0"), Container: 81},
 	}})
-	ports := n.Ports()
+	ports := n.member(testDevice().IPv4.Addr()).published()
 	l := b.listen("tcp", ":80")
 	go func() {
 		for {
@@ -483,13 +486,13 @@ func request(at netip.AddrPort, from netip.Addr, words string) (string, error) {
 
 // TestClientAddress: somebody who is neither the host nor of the container's network keeps its address.
 func TestClientAddress(t *testing.T) {
-	n := &Network{config: Config{Device: testDevice()}}
+	m := &member{Member: Member{Device: testDevice()}, network: &Network{config: testNet(Config{})}}
 	for _, c := range []struct{ client, from string }{
 		{"127.0.0.1:5000", "10.0.2.2:0"}, {"192.0.2.77:5000", "192.0.2.77:5000"}, {"10.0.2.9:5000", "10.0.2.2:0"},
 		{"[::ffff:192.0.2.77]:5000", "192.0.2.77:5000"}, {"[2001:db8:1::7]:5000", "[2001:db8:1::7]:5000"},
 		{"[::1]:5000", "[fd00:a00:2::2]:0"}, {"198.51.100.7:5000", "10.0.2.2:0"}, {"[fe80::1%lo]:5000", "[fd00:a00:2::2]:0"},
 	} {
-		from, to := n.ends(netip.MustParseAddrPort(c.client), 80)
+		from, to := m.ends(netip.MustParseAddrPort(c.client), 80)
 		if from.String() != c.from || to.Addr().Is4() != from.Addr().Is4() {
 			t.Errorf("%s arrives as %s at %s, want %s", c.client, from, to, c.from)
 		}
@@ -519,11 +522,12 @@ func TestPublishTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, err = Open(Config{Device: testDevice(), Ports: []Port{{Proto: "tcp", Host: l.Addr().(*net.TCPAddr).AddrPort(), Container: 80}}})
+	n := opened(t, Config{})
+	_, err = n.add(Member{Device: testDevice(), Ports: []Port{{Proto: "tcp", Host: l.Addr().(*net.TCPAddr).AddrPort(), Container: 80}}})
 	if !errors.Is(err, unix.EADDRINUSE) {
 		t.Errorf("open: %v", err)
 	}
-	_, err = Open(Config{Device: testDevice(), Ports: []Port{{Proto: "sctp", Host: netip.MustParseAddrPort("127.0.0.1:0"), Container: 80}}})
+	_, err = n.add(Member{Device: testDevice(), Ports: []Port{{Proto: "sctp", Host: netip.MustParseAddrPort("127.0.0.1:0"), Container: 80}}})
 	if err == nil {
 		t.Error("an unknown protocol is taken")
 	}
@@ -574,7 +578,7 @@ func TestLoopback(t *testing.T) {
 // TestEnds: with the network its device goes, and nothing of the pair stays.
 func TestEnds(t *testing.T) {
 	eachLink(t, func(t *testing.T, b *box, n *Network) {
-		n.link.file.Close()
+		n.member(testDevice().IPv4.Addr()).leave()
 		deadline := time.Now().Add(5 * time.Second)
 		for {
 			var err error

@@ -1,7 +1,6 @@
 package usernet
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -31,7 +30,7 @@ const roleEnv = "USERNET_TEST_ROLE"
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
 	case "helper":
-		if err := Help(); err != nil {
+		if err := Help(testNames); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -185,35 +184,60 @@ func (b *box) plug(d Device) *os.File {
 	return cable
 }
 
-// connected is a container with a network that is served by this process.
-func connected(t testing.TB, c Config) (*box, *Network) {
-	t.Helper()
-	b := newBox(t)
-	c.Device = testDevice()
-	n, err := Open(c)
-	if err != nil {
-		t.Fatal(err)
+// testNet is the configuration c with the addresses of testDevice's network.
+func testNet(c Config) Config {
+	c.Gateway4, c.Gateway6 = netip.MustParsePrefix("10.0.2.2/24"), netip.MustParsePrefix("fd00:a00:2::2/64")
+	return c
+}
+
+// testNames is the Names of the tests: the member "web" has two.
+func testNames(member, name string) ([]netip.Addr, bool) {
+	if name == "web" || name == "w" {
+		return []netip.Addr{otherDevice().IPv4.Addr(), otherDevice().IPv6.Addr()}, true
 	}
-	serve(t, n, b.plug(c.Device))
+	return nil, false
+}
+
+// connected is a container with a network that is served by this process.
+func connected(t testing.TB, c Config, m ...Member) (*box, *Network) {
+	t.Helper()
+	b, n := newBox(t), opened(t, c)
+	join(t, n, b, append(m, Member{})[0])
 	return b, n
 }
 
-func serve(t testing.TB, n *Network, cable *os.File) {
+func opened(t testing.TB, c Config) *Network {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	up, done := make(chan struct{}), make(chan error, 1)
-	go func() { done <- n.Serve(ctx, cable, func() { close(up) }) }()
-	select {
-	case <-up:
-	case err := <-done:
-		t.Fatal("serve:", err)
+	n, err := Open(testNet(c), testNames)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error("serve:", err)
-		}
-	})
+	t.Cleanup(n.Close)
+	return n
+}
+
+// join makes a container a member.
+func join(t testing.TB, n *Network, b *box, c Member) *member {
+	t.Helper()
+	if c.Device.Name == "" {
+		c.Device = testDevice()
+	}
+	m, err := n.add(c)
+	if err == nil {
+		err = m.plug(b.plug(c.Device))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// otherDevice is that of a second member.
+func otherDevice() Device {
+	d := testDevice()
+	d.MAC = net.HardwareAddr{0x02, 0x42, 10, 0, 2, 101}
+	d.IPv4, d.IPv6 = netip.MustParsePrefix("10.0.2.101/24"), netip.MustParsePrefix("fd00:a00:2::101/64")
+	return d
 }
 
 // serveTCP has f speak with each who connects to an address of the world, and gives where that is.
