@@ -56,6 +56,7 @@ func (s *Networks) Reserve(_ context.Context, e *Endpoint) error {
 		return err
 	}
 	if len(n.Subnets) == 0 { // the one that is always there, for the first time
+		n.IPv6 = s.UserSpace
 		list, err := s.List()
 		if err != nil {
 			return err
@@ -230,6 +231,9 @@ func (s *Networks) settle(n *Network) error {
 
 // refresh makes the host fit the endpoints: rules for those that there are, or nothing at all.
 func (s *Networks) refresh(n *Network) error {
+	if s.UserSpace {
+		return nil
+	}
 	if slices.ContainsFunc(n.list(), func(e *Endpoint) bool { return e.Interface != "" }) {
 		return s.apply(n)
 	}

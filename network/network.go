@@ -33,6 +33,8 @@ import (
 type Networks struct {
 	// Dir holds a file for each network. It need not be there.
 	Dir string
+	// UserSpace networks are processes, see package usernet: here they are written down, and nothing of the kernel's is touched.
+	UserSpace bool
 	// Warn takes a line about something that does not work as asked, nil drops it.
 	Warn func(string)
 }

@@ -33,7 +33,9 @@ type NetworkEnd struct {
 	IP, IP6, Gateway, Gateway6  string
 	MAC                         string
 	Ports                       []PublishedPort `json:",omitempty"`
-	// Helper is the process that is the network, where that is one; HelperStart tells it from others of the same number.
+	// Device is the interface inside, and Helper the process that is the network, where that is one; HelperStart tells it
+	// from others of the same number.
+	Device      string `json:",omitempty"`
 	Helper      int    `json:",omitempty"`
 	HelperStart uint64 `json:",omitempty"`
 	// Resolver is the network's own, "" for the host's.
@@ -61,7 +63,7 @@ func (n *NetworkConfig) joins() bool { return strings.HasPrefix(n.Mode, modeCont
 
 // Networks are those below the root directory.
 func (h *Host) Networks() *network.Networks {
-	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), Warn: h.Warn}
+	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), UserSpace: h.rootless, Warn: h.Warn}
 }
 
 // checkNetworks refuses networks that there are not, and what an ordinary user cannot have.
@@ -100,7 +102,7 @@ func (s *start) reserve(ctx context.Context) error {
 		return nil
 	}
 	if s.host.usesHelper(n) {
-		return s.reserveHelper()
+		return s.reserveHelper(ctx)
 	}
 	if err := s.host.checkNetworks(n); err != nil {
 		return err
@@ -208,7 +210,7 @@ func endOf(e *network.Endpoint) NetworkEnd {
 // plugIn attaches the container, whose world stands and whose program waits, to its networks.
 func (s *start) plugIn(ctx context.Context) error {
 	if s.host.usesHelper(&s.Config.Network) {
-		return s.plugInHelper()
+		return s.plugInHelpers(ctx)
 	}
 	for _, e := range s.endpoints {
 		if err := s.host.Networks().Attach(ctx, netnsOf(s.Pid), e); err != nil {
@@ -227,8 +229,10 @@ func (c *Container) leaveNetworks() error {
 		return nil
 	}
 	if c.host.usesHelper(&c.Config.Network) {
-		c.helperEnds()
-		return nil
+		c.leaveHelpers()
+		if c.Config.Network.watched() {
+			return nil
+		}
 	}
 	return c.host.Networks().Detach(context.Background(), c.ID)
 }
@@ -277,11 +281,17 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 	}
 	running := c.Status == Running || c.Status == Paused
 	networks := c.host.Networks()
+	var end NetworkEnd
 	if running {
 		if err := networks.Reserve(ctx, e); err != nil {
 			return err
 		}
-		if err := networks.Attach(ctx, netnsOf(c.Pid), e); err != nil {
+		if end = endOf(e); c.host.rootless {
+			err = c.connectHelper(ctx, n, e, &end)
+		} else {
+			err = networks.Attach(ctx, netnsOf(c.Pid), e)
+		}
+		if err != nil {
 			return errors.Join(err, networks.Detach(ctx, c.ID, n.Name))
 		}
 	}
@@ -292,7 +302,7 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 			net.Mode = w.Name
 		}
 		if running {
-			s.Ends = append(s.Ends, endOf(e))
+			s.Ends = append(s.Ends, end)
 		}
 		return nil
 	})
@@ -310,8 +320,6 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 func (c *Container) mayConnect(n *network.Network) error {
 	net := &c.Config.Network
 	switch {
-	case c.host.rootless:
-		return fmt.Errorf("network %s: needs root", n.Name)
 	case net.watched(): // it would be a way around
 		return fmt.Errorf("container %s: cannot be connected to %s: its connections are watched, by --network %s", c.Name, n.Name, net.Mode)
 	case net.Mode == network.Host || net.joins():
@@ -328,15 +336,13 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	if c.host.rootless {
-		return fmt.Errorf("network %s: needs root", n.Name)
-	}
 	on := func(w NetworkWish) bool {
 		return w.Name == n.Name || strings.HasPrefix(n.ID, w.Name) && len(w.Name) > 11
 	}
 	if !slices.ContainsFunc(c.Config.Network.Networks, on) {
 		return fmt.Errorf("container %s is not connected to network %s", c.Name, n.Name)
 	}
+	left := slices.Clone(c.Ends)
 	err = c.change(func(s *State) error {
 		net := &s.Config.Network
 		net.Networks = slices.DeleteFunc(net.Networks, on)
@@ -348,6 +354,11 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 		return nil
 	})
 	if err == nil {
+		for i := range left {
+			if left[i].NetworkID == n.ID {
+				c.leaveHelper(&left[i])
+			}
+		}
 		err = c.host.Networks().Detach(ctx, c.ID, n.Name)
 		c.host.noteNetwork("disconnect", n.Name, n.ID, c.ID)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/hullrun/hull/network"
@@ -22,6 +23,7 @@ func (h *Host) CreateNetwork(ctx context.Context, c network.Config) (*network.Ne
 func (h *Host) RemoveNetwork(ref string) error {
 	n, err := h.Networks().Remove(ref)
 	if err == nil {
+		_ = os.Remove(h.helperSocket(n.ID)) // of a helper that was killed
 		h.noteNetwork("destroy", n.Name, n.ID, "")
 	}
 	return err

@@ -232,7 +232,7 @@ func (h *Host) load(id string) (*Container, error) {
 	c.saved, c.made = true, true
 	if c.Status.Alive() {
 		c.glance()
-		c.mendHelper()
+		c.mendHelpers()
 	}
 	return c, nil
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hullrun/hull/layers"
-	"github.com/hullrun/hull/network/usernet"
 	"github.com/hullrun/hull/ns"
 )
 
@@ -184,8 +183,8 @@ func help(work string, args []string) error {
 	switch {
 	case work == workMonitor:
 		return monitorPart(args)
-	case work == workNetwork && len(args) == 0:
-		return usernet.Help()
+	case work == workNetwork && len(args) == 1:
+		return helpNetwork(args[0])
 	case work == workPlug && len(args) == 1:
 		return helpPlug(args[0])
 	case work == "measure" && len(args) == 1:

@@ -119,7 +119,7 @@ func (h *helper) end() bool {
 	}
 	if h.busy > 0 {
 		for _, c := range h.leaving {
-			c.Close()
+			stays(c)
 		}
 		h.leaving = nil
 		return false
@@ -188,7 +188,7 @@ func (h *helper) serve(c *net.UnixConn) {
 	j.finish()
 }
 
-// leave ends a membership. The connection is closed when that has been done, by the end of the process if it was the last.
+// leave ends a membership, and answers when that has been done: by the end of the process if it was the last.
 func (h *helper) leave(id string, c *net.UnixConn) {
 	h.mu.Lock()
 	m := h.members[id]
@@ -200,10 +200,16 @@ func (h *helper) leave(id string, c *net.UnixConn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.busy > 1 { // one is this
-		c.Close()
+		stays(c)
 		return
 	}
 	h.leaving = append(h.leaving, c)
+}
+
+// stays tells who has left that the process does not end.
+func stays(c *net.UnixConn) {
+	_, _ = c.Write([]byte{leaveWord})
+	c.Close()
 }
 
 // joining is somebody who is about to be a member.

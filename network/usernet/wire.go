@@ -47,7 +47,7 @@ func SendLink(socket int, file *os.File, err error) error {
 	return unix.Sendmsg(socket, []byte{linkWord}, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL)
 }
 
-// SendLeave takes a member off. The helper closes the socket's other end when that has been done.
+// SendLeave takes a member off. When that has been done the helper answers by a message, or by its end if it was the last.
 func SendLeave(socket int, id string) error {
 	return unix.Send(socket, append([]byte{leaveWord}, id...), unix.MSG_NOSIGNAL)
 }

@@ -1,0 +1,130 @@
+package run
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network/usernet"
+	"github.com/hullrun/hull/ns"
+)
+
+// plug has the device made in the container's namespaces, and the cable's end sent by the socket.
+func (c *Container) plug(target, socket *os.File, d usernet.Device) error {
+	if !c.UserNS {
+		return plugAsRoot(target, socket, d)
+	}
+	device, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	ids, err := mappedIDs(c.Pid)
+	if err != nil {
+		return err
+	}
+	// Of the container's rights it needs those to make a device, and a namespace for the other end of a pair.
+	caps := []string{"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"}
+	cmd := &ns.Cmd{Join: target, Stdin: socket, Spec: &specs.Spec{
+		Process: &specs.Process{
+			Args: []string{self, string(device)}, Env: []string{helperEnv + "=" + workPlug}, Cwd: "/",
+			User:         specs.User{UID: ids.UIDs[0].ContainerID, GID: ids.GIDs[0].ContainerID},
+			Capabilities: &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps},
+		},
+		Linux: &specs.Linux{
+			Namespaces:  []specs.LinuxNamespace{{Type: specs.UserNamespace}, {Type: specs.NetworkNamespace}},
+			UIDMappings: ids.UIDs, GIDMappings: ids.GIDs,
+		},
+	}}
+	done := make(chan error, 1)
+	go func() { // whose thread the process belongs to
+		done <- plugByProcess(cmd)
+	}()
+	return <-done
+}
+
+func plugByProcess(cmd *ns.Cmd) error {
+	p, err := cmd.Create()
+	if err == nil {
+		if err = p.Start(); err == nil {
+			var status ns.Status
+			if status, err = p.Wait(); err == nil && status.Code() != 0 {
+				err = fmt.Errorf("it ended with status %d", status.Code())
+			}
+		} else {
+			_, _ = p.Wait()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("make network device: %w", err)
+	}
+	return nil
+}
+
+// plugAsRoot is for a container in the host's user namespace: a thread of ours may enter its network.
+func plugAsRoot(target, socket *os.File, d usernet.Device) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good
+		err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET)
+		if err != nil {
+			done <- os.NewSyscallError("setns", err)
+			return
+		}
+		done <- plugHere(int(socket.Fd()), d)
+	}()
+	return <-done
+}
+
+// plugHere makes the device where the calling thread is.
+func plugHere(socket int, d usernet.Device) error {
+	file, err := usernet.Plug(d)
+	if file != nil {
+		defer file.Close()
+	}
+	if err = usernet.SendLink(socket, file, err); errors.Is(err, unix.EPIPE) {
+		err = nil // the helper has given up already, and says why
+	}
+	return err
+}
+
+// helpPlug is all that the process which makes the device does.
+func helpPlug(device string) error {
+	var d usernet.Device
+	if err := json.Unmarshal([]byte(device), &d); err != nil {
+		return err
+	}
+	return plugHere(0, d)
+}
+
+// mappedIDs reads the maps of a process's user namespace, user_namespaces(7).
+func mappedIDs(pid int) (id Identity, err error) {
+	for _, m := range []struct {
+		file string
+		to   *[]specs.LinuxIDMapping
+	}{{"uid_map", &id.UIDs}, {"gid_map", &id.GIDs}} {
+		text, err := os.ReadFile(procFile(pid, m.file))
+		if err != nil {
+			return id, err
+		}
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) == 3 {
+				*m.to = append(*m.to, specs.LinuxIDMapping{ContainerID: uint32(number(f[0])), HostID: uint32(number(f[1])), Size: uint32(number(f[2]))})
+			}
+		}
+		if len(*m.to) == 0 {
+			return id, fmt.Errorf("%s of process %d: empty", m.file, pid)
+		}
+	}
+	return id, nil
+}
