@@ -163,6 +163,9 @@ func (s *Networks) Detach(_ context.Context, container string, networks ...strin
 	if _, err := os.Stat(s.Dir); err != nil {
 		return nil
 	}
+	if len(networks) == 0 {
+		defer s.leaveNames(container) // without the lock
+	}
 	lock, err := s.lock()
 	if err != nil {
 		return err

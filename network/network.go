@@ -37,6 +37,8 @@ type Networks struct {
 	UserSpace bool
 	// Warn takes a line about something that does not work as asked, nil drops it.
 	Warn func(string)
+	// StartNames starts the process that is [ServeNames], with a listening socket for it. It closes nothing.
+	StartNames func(listener *os.File) error
 }
 
 // The names of the networks that are always there, as in Docker.

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hullrun/hull/layers"
+	"github.com/hullrun/hull/network"
 	"github.com/hullrun/hull/ns"
 )
 
@@ -35,7 +36,9 @@ func etcFiles(s, peer *State) (files []ns.File) {
 	add("/etc/hostname", name+"\n")
 	conf := *n
 	if len(from.Ends) > 0 && from.Ends[0].Resolver != "" {
-		conf.DNS = []string{from.Ends[0].Resolver}
+		if conf.DNS = []string{from.Ends[0].Resolver}; conf.DNS[0] == network.Resolver {
+			conf.DNSOptions = undotted(conf.DNSOptions)
+		}
 	}
 	add("/etc/resolv.conf", resolvConf(&conf, n.Mode == "host"))
 	if !c.Network.NoHosts {
@@ -114,8 +117,8 @@ func hostGateway(ends []NetworkEnd) string {
 // of reach.
 func resolvConf(n *NetworkConfig, hostNetwork bool) string {
 	servers, search, options := readResolvConf("/etc/resolv.conf", hostNetwork)
-	if len(servers) == 0 && n.named() { // systemd-resolved's stub; whom it asks itself is there (systemd-resolved.service(8))
-		servers, _, _ = readResolvConf("/run/systemd/resolve/resolv.conf", false)
+	if len(servers) == 0 && n.named() {
+		servers = hostResolvers()
 	}
 	if len(n.DNS) > 0 {
 		servers = n.DNS
@@ -137,6 +140,17 @@ func resolvConf(n *NetworkConfig, hostNetwork bool) string {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
 	}
 	return b.String()
+}
+
+// undotted has names without a dot, which containers have, looked up as they are before search lists are tried.
+func undotted(options []string) []string {
+	if len(options) == 0 {
+		_, _, options = readResolvConf("/etc/resolv.conf", true)
+	}
+	if slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		return options
+	}
+	return append(slices.Clone(options), "ndots:0")
 }
 
 // readResolvConf reads resolv.conf(5), but for resolvers on the loopback unless they are asked for.

@@ -141,7 +141,10 @@ func (c *Container) Rename(name string) error {
 		switch {
 		case err == nil:
 			c.note("rename", "oldName", "/"+old)
-			return nil
+			if c.host.rootless {
+				return nil
+			}
+			return c.host.Networks().Rename(c.ID, name)
 		case !errors.Is(err, fs.ErrExist):
 			return fmt.Errorf("rename container %s: %w", c.Name, err)
 		}

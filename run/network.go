@@ -63,7 +63,7 @@ func (n *NetworkConfig) joins() bool { return strings.HasPrefix(n.Mode, modeCont
 
 // Networks are those below the root directory.
 func (h *Host) Networks() *network.Networks {
-	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), UserSpace: h.rootless, Warn: h.Warn}
+	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), UserSpace: h.rootless, Warn: h.Warn, StartNames: h.startNames}
 }
 
 // checkNetworks refuses networks that there are not, and what an ordinary user cannot have.
@@ -124,6 +124,9 @@ func (s *start) reserve(ctx context.Context) error {
 		}
 		s.endpoints = append(s.endpoints, e)
 		s.Ends = append(s.Ends, endOf(e))
+	}
+	if n.wantsNames() {
+		s.Ends[0].Resolver = network.Resolver
 	}
 	return nil
 }
@@ -218,7 +221,7 @@ func (s *start) plugIn(ctx context.Context) error {
 		}
 		s.host.noteNetwork("connect", e.Network, e.NetworkID, s.ID)
 	}
-	return nil
+	return s.askNames()
 }
 
 func netnsOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/ns/net" }
@@ -302,10 +305,16 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 			net.Mode = w.Name
 		}
 		if running {
+			if n.Name != network.Bridge && !c.host.rootless { // where each has a helper, that answers
+				end.Resolver = network.Resolver
+			}
 			s.Ends = append(s.Ends, end)
 		}
 		return nil
 	})
+	if err == nil && running {
+		c.mendNames()
+	}
 	if err == nil {
 		c.host.noteNetwork("connect", n.Name, n.ID, c.ID)
 		// It may have ended before that was written down, and then nobody else knows of the new end.
@@ -346,7 +355,17 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 	err = c.change(func(s *State) error {
 		net := &s.Config.Network
 		net.Networks = slices.DeleteFunc(net.Networks, on)
-		s.Ends = slices.DeleteFunc(s.Ends, func(e NetworkEnd) bool { return e.NetworkID == n.ID })
+		resolver := ""
+		s.Ends = slices.DeleteFunc(s.Ends, func(e NetworkEnd) bool {
+			goes := e.NetworkID == n.ID
+			if goes {
+				resolver = e.Resolver
+			}
+			return goes
+		})
+		if len(s.Ends) > 0 { // whom the container asks stays the same
+			s.Ends[0].Resolver = cmp.Or(s.Ends[0].Resolver, resolver)
+		}
 		net.Mode = network.None
 		if len(net.Networks) > 0 {
 			net.Mode = net.Networks[0].Name

@@ -233,6 +233,7 @@ func (h *Host) load(id string) (*Container, error) {
 	if c.Status.Alive() {
 		c.glance()
 		c.mendHelpers()
+		c.mendNames()
 	}
 	return c, nil
 }

@@ -185,6 +185,8 @@ func help(work string, args []string) error {
 		return monitorPart(args)
 	case work == workNetwork && len(args) == 1:
 		return helpNetwork(args[0])
+	case work == workNames && len(args) == 1:
+		return helpNames(args[0])
 	case work == workPlug && len(args) == 1:
 		return helpPlug(args[0])
 	case work == "measure" && len(args) == 1:

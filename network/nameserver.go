@@ -1,0 +1,280 @@
+package network
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network/dns"
+)
+
+// nameServer is the process that answers.
+type nameServer struct {
+	networks *Networks
+	upstream dns.Upstream
+
+	mu     sync.Mutex
+	askers map[string]*asker
+	dead   map[string]bool // containers that have ended, though a network may list them yet
+	read   time.Time       // the time of the directory when the networks were read, zero for not at all
+	list   []*Network
+}
+
+// asker is a container that may ask.
+type asker struct {
+	Asker
+	udp   net.PacketConn
+	tcp   net.Listener
+	names *dns.Table // nil if it has to be made
+	shut  bool       // all its networks are internal: nobody outside is asked for it
+}
+
+// ServeNames is all that the process does which answers for the names on the networks below dir: it takes containers' sockets
+// from listener until there are none left.
+func ServeNames(dir string, listener *os.File) error {
+	debug.SetGCPercent(50)
+	s := &nameServer{networks: &Networks{Dir: dir}, askers: map[string]*asker{}, dead: map[string]bool{}}
+	l, err := net.FileListener(listener)
+	if err != nil {
+		return err
+	}
+	listener.Close()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		s.take(c.(*net.UnixConn), l.(*net.UnixListener))
+		c.Close()
+	}
+}
+
+// take does what one message says.
+func (s *nameServer) take(c *net.UnixConn, l *net.UnixListener) {
+	buf, rights := make([]byte, 16<<10), make([]byte, unix.CmsgSpace(3*4))
+	_ = c.SetReadDeadline(time.Now().Add(time.Second))
+	n, oob, _, _, err := c.ReadMsgUnix(buf, rights)
+	if err != nil {
+		return
+	}
+	var files []*os.File
+	if messages, err := unix.ParseSocketControlMessage(rights[:oob]); err == nil && len(messages) == 1 {
+		fds, _ := unix.ParseUnixRights(&messages[0])
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			_ = unix.SetNonblock(fd, true)
+			files = append(files, os.NewFile(uintptr(fd), "asker"))
+		}
+	}
+	var o order
+	switch err = json.Unmarshal(buf[:n], &o); {
+	case err == nil && o.Leaves:
+		last, pid := s.drop(o.Container, nil), 0
+		if last {
+			pid = os.Getpid()
+		}
+		_, _ = c.Write([]byte(strconv.Itoa(pid)))
+		if last {
+			s.end(l)
+		}
+	case err == nil && o.Asks:
+		s.mu.Lock()
+		there := s.askers[o.Container] != nil
+		s.mu.Unlock()
+		_, _ = c.Write(strconv.AppendInt(nil, int64(map[bool]int{true: 1}[there]), 10))
+	case err == nil && len(files) == 3:
+		if s.add(o.Asker, files, l) == nil {
+			return
+		}
+	}
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// add takes a container on, with its sockets and its process.
+func (s *nameServer) add(who Asker, files []*os.File, l *net.UnixListener) error {
+	a := &asker{Asker: who}
+	var err, err2 error
+	a.udp, err = net.FilePacketConn(files[0])
+	a.tcp, err2 = net.FileListener(files[1])
+	files[0].Close()
+	files[1].Close()
+	a.Process = files[2]
+	if err = errors.Join(err, err2); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	old := s.askers[a.Container]
+	s.askers[a.Container] = a
+	delete(s.dead, a.Container)
+	s.mu.Unlock()
+	if old != nil {
+		old.close()
+	}
+	server := dns.NewServer(func(query []byte, network string) []byte { return s.resolve(a, query, network) })
+	go server.ServeUDP(a.udp)
+	go server.ServeTCP(a.tcp)
+	go func() {
+		await(a.Process)
+		if s.drop(a.Container, a) {
+			s.end(l)
+		}
+	}()
+	return nil
+}
+
+// await waits until a process has ended, or its file is closed.
+func await(process *os.File) {
+	c, err := process.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = c.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
+}
+
+func (a *asker) close() {
+	a.udp.Close()
+	a.tcp.Close()
+	a.Process.Close()
+}
+
+// drop lets go of a container, if it is the one that is meant, and says whether nobody is left.
+func (s *nameServer) drop(container string, meant *asker) (last bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.askers[container]
+	if a == nil || meant != nil && a != meant {
+		return meant == nil && len(s.askers) == 0
+	}
+	delete(s.askers, container)
+	s.dead[container] = true
+	for _, other := range s.askers {
+		other.names = nil
+	}
+	a.close()
+	return len(s.askers) == 0
+}
+
+// end ends the process if nobody is left and nobody is coming: with the lock nobody does.
+func (s *nameServer) end(l *net.UnixListener) {
+	lock, err := s.networks.lock()
+	if err != nil {
+		return
+	}
+	defer lock.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	raw, err := l.SyscallConn()
+	if err != nil || len(s.askers) > 0 {
+		return
+	}
+	waiting := false
+	_ = raw.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		waiting = n > 0 || err != nil
+	})
+	if waiting {
+		return
+	}
+	_ = os.Remove(filepath.Join(s.networks.Dir, namesSocket))
+	os.Exit(0)
+}
+
+// resolve answers a container's question: by the names on its networks, or by what others say.
+func (s *nameServer) resolve(a *asker, query []byte, network string) []byte {
+	names, shut := s.table(a)
+	if answer := names.Answer(query); answer != nil {
+		return answer
+	}
+	if shut {
+		return dns.Failure(query, dnsmessage.RCodeNameError)
+	}
+	var servers []netip.AddrPort
+	for _, ip := range a.DNS {
+		servers = append(servers, netip.AddrPortFrom(ip, 53))
+	}
+	if len(servers) == 0 {
+		servers = s.upstream.Servers()
+	}
+	answer, err := dns.Ask(servers, query, network)
+	if err != nil {
+		return dns.Failure(query, dnsmessage.RCodeServerFailure)
+	}
+	return answer
+}
+
+// table gives the names on a container's networks, as they are now.
+func (s *nameServer) table(a *asker) (names *dns.Table, shut bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st, err := os.Stat(s.networks.Dir)
+	if err != nil {
+		return a.names, a.shut
+	}
+	if !st.ModTime().Equal(s.read) || s.read.IsZero() {
+		now := time.Now()
+		if list, err := s.networks.List(); err == nil {
+			s.list = list
+			if s.read = st.ModTime(); now.Sub(s.read) < settled {
+				s.read = time.Time{}
+			}
+			for _, other := range s.askers {
+				other.names = nil
+			}
+		}
+	}
+	if a.names == nil {
+		s.fill(a)
+	}
+	return a.names, a.shut
+}
+
+// fill makes a container's table.
+func (s *nameServer) fill(a *asker) {
+	var hosts []dns.Host
+	a.shut = true
+	for _, n := range s.list {
+		if n.Endpoints[a.Container] == nil {
+			continue
+		}
+		a.shut = a.shut && n.Internal
+		if n.Predefined() {
+			continue // the default network has no names, as in Docker
+		}
+		for _, e := range n.list() {
+			if e.Interface == "" || s.dead[e.Container] {
+				continue
+			}
+			h := dns.Host{Names: e.names(), ID: e.Container, Network: n.Name}
+			for _, p := range []netip.Prefix{e.Address, e.Address6} {
+				if p.IsValid() {
+					h.Addresses = append(h.Addresses, p.Addr())
+				}
+			}
+			hosts = append(hosts, h)
+		}
+	}
+	a.names = dns.NewTable(hosts)
+}
+
+func (e *Endpoint) names() []string {
+	var list []string
+	if e.Name != "" {
+		list = append(list, e.Name)
+	}
+	return append(list, e.Aliases...)
+}
