@@ -1,7 +1,6 @@
 package run
 
 import (
-	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -54,9 +53,9 @@ func TestConfigFiles(t *testing.T) {
 	if got := ConfigFiles(); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	named := write("named", `{"store": {"budget": "3GB"}}`)
+	named := write("named", `{"registries": {"x": {"http": true}}}`)
 	t.Setenv("HULL_CONFIG", named)
-	if s, err := new(Host).Settings(); err != nil || s.Store.Budget.Bytes != 3e9 {
+	if s, err := new(Host).Settings(); err != nil || !s.Registries["x"].HTTP {
 		t.Errorf("%+v, %v", s, err)
 	}
 	t.Setenv("HULL_CONFIG", named+"-not")
@@ -65,8 +64,8 @@ func TestConfigFiles(t *testing.T) {
 	}
 	var s Settings
 	for _, name := range []string{
-		write("system", `{"store": {"budget": "10% free"}, "policy": {"a": "reject"}, "registries": {"x": {"http": true}}}`),
-		write("user", `{"policy": {"a": "key", "b": "key"}, "registries": {"x": {"mirrors": ["m"]}}}`),
+		write("system", `{"registries": {"x": {"http": true}, "y": {"http": true}}}`),
+		write("user", `{"registries": {"x": {"mirrors": ["m"]}}}`),
 	} {
 		more, err := readSettings(name)
 		if err != nil {
@@ -74,23 +73,8 @@ func TestConfigFiles(t *testing.T) {
 		}
 		s.join(more)
 	}
-	if s.Store.Budget.Free != 10 || s.Policy["a"] != "reject" || s.Policy["b"] != "key" || s.Registries["x"].HTTP || len(s.Registries["x"].Mirrors) != 1 {
+	if !s.Registries["y"].HTTP || s.Registries["x"].HTTP || len(s.Registries["x"].Mirrors) != 1 {
 		t.Errorf("%+v", s)
-	}
-}
-
-func TestParseBudget(t *testing.T) {
-	for text, want := range map[string]Budget{
-		"20GB": {Bytes: 20e9}, "1.5gb": {Bytes: 15e8}, "2GiB": {Bytes: 2 << 30}, "512": {Bytes: 512}, "10% free": {Free: 10},
-		"": {}, "0": {}, "-1": {}, "10%": {}, "0% free": {}, "100% free": {}, "x% free": {}, "lots": {},
-	} {
-		got, err := ParseBudget(text)
-		if got != want || (err != nil) != (want == Budget{}) || err != nil && !strings.Contains(err.Error(), `want a size such as "20GB"`) {
-			t.Errorf("%q: %+v, %v", text, got, err)
-		}
-		if b, err := json.Marshal(got); err != nil || got != (Budget{}) && json.Unmarshal(b, &got) != nil || got != want {
-			t.Errorf("%q: %s, %v", text, b, err)
-		}
 	}
 }
 
@@ -103,7 +87,7 @@ func TestSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"registries": {"docker.io": {"mirrors": ["https://m"], "http": true}}}`: "",
 		`{"registries": {"docker.io": {"mirors": []}}}`:                           `read configuration "` + file + `": json: unknown field "mirors"`,
-		`{"store": {"budget": "much"}}`:                                           `budget "much"`,
+		`{"store": {"budget": "20GB"}}`:                                           `unknown field "store"`,
 		`{"registries": {"*": {"mirrors": ["https://m"]}}}`:                       "want {registry} in its path",
 		`{"registries": {"*": {"http": true}}}`:                                   "by its name",
 		`{"registries": {"*": {"mirrors": ["https://m/{registry}"]}}}`:            "",

@@ -10,10 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-
-	"github.com/docker/go-units"
 
 	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/registry"
@@ -25,11 +22,6 @@ type Settings struct {
 	// Registries says how to reach registries, by host ("docker.io", "localhost:5000"); "*" stands for all without an
 	// entry of their own.
 	Registries map[string]RegistrySettings `json:"registries"`
-	// Store is about the images on this disk.
-	Store StoreSettings `json:"store"`
-	// Policy says, by the beginning of a full image name ("docker.io/library", "registry.test/team"), which key its
-	// signature must be made with, or "reject". What the system's file says a user's file cannot change.
-	Policy map[string]string `json:"policy"`
 }
 
 // RegistrySettings is about one registry.
@@ -40,56 +32,6 @@ type RegistrySettings struct {
 	Mirrors []string `json:"mirrors"`
 	// HTTP allows plain http.
 	HTTP bool `json:"http"`
-}
-
-// StoreSettings is about the images on this disk.
-type StoreSettings struct {
-	// Budget bounds them.
-	Budget Budget `json:"budget"`
-}
-
-// Budget is how much of the disk images may take. The zero value is no bound.
-type Budget struct {
-	Bytes int64 // at most so many; 0 is no bound
-	Free  int64 // so many hundredths of the file system stay free; 0 is no bound
-}
-
-// ParseBudget reads a size ("20GB", powers of 1000; "20GiB", of 1024) or a share of the disk that stays free ("10% free").
-func ParseBudget(s string) (b Budget, err error) {
-	if share, ok := strings.CutSuffix(s, "% free"); ok {
-		if b.Free, err = strconv.ParseInt(share, 10, 64); err == nil && b.Free > 0 && b.Free < 100 {
-			return b, nil
-		}
-	} else if parse := units.FromHumanSize; s != "" {
-		if strings.ContainsAny(s, "iI") {
-			parse = units.RAMInBytes
-		}
-		if b.Bytes, err = parse(s); err == nil && b.Bytes > 0 {
-			return b, nil
-		}
-	}
-	return Budget{}, fmt.Errorf(`budget %q: want a size such as "20GB", or "10%% free"`, s)
-}
-
-// UnmarshalJSON reads what ParseBudget does.
-func (b *Budget) UnmarshalJSON(data []byte) error {
-	var s string
-	err := json.Unmarshal(data, &s)
-	if err == nil {
-		*b, err = ParseBudget(s)
-	}
-	return err
-}
-
-// MarshalJSON writes what UnmarshalJSON reads.
-func (b Budget) MarshalJSON() ([]byte, error) {
-	switch {
-	case b.Free > 0:
-		return json.Marshal(fmt.Sprintf("%d%% free", b.Free))
-	case b.Bytes > 0:
-		return json.Marshal(fmt.Sprintf("%dB", b.Bytes))
-	}
-	return json.Marshal("")
 }
 
 // ConfigFiles are where the configuration is looked for: the file that $HULL_CONFIG names, and then no other; else
@@ -159,15 +101,4 @@ func (s *Settings) join(more Settings) {
 		s.Registries = map[string]RegistrySettings{}
 	}
 	maps.Copy(s.Registries, more.Registries)
-	if more.Store.Budget != (Budget{}) {
-		s.Store.Budget = more.Store.Budget
-	}
-	if s.Policy == nil {
-		s.Policy = map[string]string{}
-	}
-	for prefix, key := range more.Policy {
-		if _, ruled := s.Policy[prefix]; !ruled {
-			s.Policy[prefix] = key
-		}
-	}
 }
