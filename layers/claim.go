@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -18,6 +19,9 @@ import (
 
 // claimName begins the names of blobs that are being fetched.
 const claimName = "get-"
+
+// IsPartial says whether a file of tmp/ is the beginning of a blob, with which the next pull goes on: no flaw of the store.
+func IsPartial(name string) bool { return strings.HasPrefix(name, claimName) }
 
 // partialAge is how long the beginning of a blob is kept for the next attempt, unless Prune comes first.
 const partialAge = 24 * time.Hour

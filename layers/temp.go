@@ -93,7 +93,7 @@ func (s *Store) sweepTemp(partial time.Duration) (int64, error) {
 	var freed int64
 	for _, e := range entries {
 		path := s.path("tmp", e.Name())
-		begun := strings.HasPrefix(e.Name(), claimName)
+		begun := IsPartial(e.Name())
 		if !begun && !strings.HasPrefix(e.Name(), tempName) && !strings.HasPrefix(e.Name(), fileName) {
 			continue
 		}

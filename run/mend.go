@@ -296,6 +296,9 @@ func (h *Host) leftTemporary() (list []problem, err error) {
 	dir := filepath.Join(h.Root, "tmp")
 	names, err := entries(dir)
 	for _, name := range names {
+		if layers.IsPartial(name) {
+			continue
+		}
 		path := filepath.Join(dir, name)
 		lock, err := lockDir(path, unix.LOCK_EX)
 		if err != nil {
