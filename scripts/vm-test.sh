@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 packages=${P:-./cgroups ./ns/... ./run .}
-limit=${VM_SECONDS:-1500}
+limit=${VM_SECONDS:-1800}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hull/vm
 for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils apparmor_parser:apparmor; do
 	PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null || missing="${missing-} ${tool#*:}"
@@ -98,8 +98,8 @@ disk
 initramfs
 tries=1
 until boot; do
-	echo "vm-test: the guest did not come to the end of its tests within $limit s (boot $tries of 3)" >&2
-	[ $tries -lt 3 ] || break
+	echo "vm-test: the guest did not come to the end of its tests within $limit s (boot $tries of 2)" >&2
+	[ $tries -lt 2 ] || break
 	tries=$((tries + 1))
 done
 [ -z "${EVENTS-}" ] || tr -d '\r' <"$work/events" >"$EVENTS"
