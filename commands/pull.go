@@ -53,8 +53,8 @@ func pullingFrom(ref registry.Reference) string {
 }
 
 type pullOptions struct {
-	all, quiet bool
-	platform   string
+	all, quiet, platforms bool
+	platform              string
 }
 
 func pullCommand(s *session) ([]*option, action) {
@@ -62,6 +62,7 @@ func pullCommand(s *session) ([]*option, action) {
 	flags := []*option{
 		toggle(&o.all, "all-tags,a", "pull every tag of the repository"),
 		toggle(&o.quiet, "quiet,q", "print nothing but the image's ID"),
+		toggle(&o.platforms, "all-platforms", "fetch what an index has for other platforms, too, for push to send all of it"),
 		text(&o.platform, "platform", "OS[/ARCH[/VARIANT]]", "choose among an image's platforms"),
 	}
 	flags = append(flags, s.sourceFlags()...)
@@ -120,7 +121,7 @@ func (s *session) pull(ctx context.Context, h *run.Host, name string, o pullOpti
 		}
 		fmt.Fprintln(s.out, pullingFrom(ref))
 	})
-	f.Platform = o.platform
+	f.Platform, f.All = o.platform, o.platforms
 	pulled, err := h.Pull(ctx, name, f)
 	done()
 	if err != nil {

@@ -12,7 +12,10 @@ import (
 	"github.com/hullrun/hull/run"
 )
 
-type pushOptions struct{ all, quiet bool }
+type pushOptions struct {
+	all, quiet bool
+	run.PushOptions
+}
 
 func pushCommand(s *session) ([]*option, action) {
 	var o pushOptions
@@ -20,7 +23,8 @@ func pushCommand(s *session) ([]*option, action) {
 		toggle(&o.all, "all-tags,a", "push every image of the repository that is here"),
 		toggle(&o.quiet, "quiet,q", "print nothing but the name"),
 		hide(toggle(new(bool), "disable-content-trust", "")),
-		hide(opt("platform", "PLATFORM", "", func(string) error { return nil })), // an image here has one platform
+		text(&o.Platform, "platform", "OS[/ARCH[/VARIANT]]", "send the image for one platform, not all of an index"),
+		toggle(&o.All, "all-platforms", "fail if not all platforms of an index are here"),
 	}
 	return flags, func(ctx context.Context, args []string) error {
 		ctx, stop := interruptible(ctx)
@@ -74,7 +78,8 @@ func (s *session) push(ctx context.Context, name string, o pushOptions) error {
 // pushOne sends one image.
 func (s *session) pushOne(ctx context.Context, h *run.Host, client *registry.Client, name string, o pushOptions) error {
 	tell, done := sending(s.out, o.quiet)
-	pushed, err := h.Push(ctx, client, name, tell)
+	o.Progress = tell
+	pushed, err := h.Push(ctx, client, name, o.PushOptions)
 	done()
 	if err != nil {
 		return err

@@ -20,6 +20,9 @@ type AddOptions struct {
 	Jobs int
 	// OneID unpacks as UnpackOptions.OneID says. Store.OneID does the same.
 	OneID bool
+	// Index, if not nil, is the index that the image was chosen from. It becomes what the name stands for, and all that it
+	// names is kept, for [Store.Content] to give back; only the image itself is unpacked.
+	Index v1.ImageIndex
 }
 
 // Event is one step of one layer.
@@ -88,10 +91,15 @@ func (s *Store) add(ctx context.Context, name string, img v1.Image, opt AddOptio
 	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	if here := s.present(img, opt); here != nil {
-		return s.renamed(here, name, opt)
+	if opt.Index == nil {
+		if here := s.present(img, opt); here != nil {
+			return s.renamed(here, name, opt)
+		}
 	}
 	p, err := newPlan(name, img)
+	if err == nil && opt.Index != nil {
+		err = p.addIndex(opt.Index)
+	}
 	if err != nil {
 		return nil, err
 	}

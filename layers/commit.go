@@ -66,7 +66,13 @@ func (s *Store) publish(j *job) error {
 // complete says whether all blobs and layers of a plan are in their places.
 func (s *Store) complete(p *plan) bool {
 	for _, j := range p.jobs {
-		if _, _, err := s.layer(j.diffID, p.oneID); err != nil || !s.hasBlob(j.desc) {
+		if !s.hasBlob(j.desc) {
+			return false
+		}
+		if j.diffID == "" {
+			continue
+		}
+		if _, _, err := s.layer(j.diffID, p.oneID); err != nil {
 			return false
 		}
 	}

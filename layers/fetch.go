@@ -20,7 +20,7 @@ import (
 // done. Whatever is read is checked, byte by byte, against both digests that the image gives for it.
 type job struct {
 	desc     v1.Descriptor
-	diffID   string
+	diffID   string                                 // "" for a blob that is only kept
 	remote   func(off int64) (io.ReadCloser, error) // where the image came from, from a byte on
 	source   func(off int64) (io.ReadCloser, error) // that, or the blob in the store
 	index    int                                    // its first place in the image, from 0
@@ -71,6 +71,9 @@ func (j *job) run(ctx context.Context, s *Store) error {
 	stop := context.AfterFunc(ctx, closeSource) // a read that hangs ends so
 	defer stop()
 
+	if j.diffID == "" {
+		return j.keep(ctx, source)
+	}
 	raw, plain, checked := newPipe(), newPipe(), newPipe()
 	var stages sync.WaitGroup
 	stages.Go(func() { raw.closeSend(j.download(ctx, source, raw)) })
@@ -89,6 +92,16 @@ func (j *job) run(ctx context.Context, s *Store) error {
 		err = errors.New("unpacker did not read the layer to its end")
 	}
 	return err
+}
+
+// keep fetches a blob and unpacks nothing.
+func (j *job) keep(ctx context.Context, source io.Reader) error {
+	raw := newPipe()
+	var stages sync.WaitGroup
+	stages.Go(func() { raw.closeSend(j.download(ctx, source, raw)) })
+	_, err := io.Copy(io.Discard, struct{ io.Reader }{raw})
+	stages.Wait()
+	return or(context.Cause(ctx), err)
 }
 
 // download passes the compressed bytes on, hashed and, if wanted, written to a file. It gives io.EOF at the end.

@@ -123,10 +123,12 @@ func (j *job) plan(s *Store, oneID bool, wanted map[string]bool) {
 	j.oneID, j.limits = oneID, s.Limits.withDefaults()
 	j.blob, j.number, j.done, j.published, j.verified = "", "", false, false, false
 	j.downloaded.Store(false)
-	_, _, err := s.layer(j.diffID, oneID)
-	j.wantBlob = !s.hasBlob(j.desc)
-	j.wantTree = errors.Is(err, fs.ErrNotExist) && !wanted[j.diffID]
-	wanted[j.diffID] = true
+	j.wantBlob, j.wantTree = !s.hasBlob(j.desc), false
+	if j.diffID != "" {
+		_, _, err := s.layer(j.diffID, oneID)
+		j.wantTree = errors.Is(err, fs.ErrNotExist) && !wanted[j.diffID]
+		wanted[j.diffID] = true
+	}
 	j.source = j.remote
 	if !j.wantBlob {
 		j.source = func(int64) (io.ReadCloser, error) { return os.Open(s.blob(j.desc.Digest.String())) }

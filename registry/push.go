@@ -39,17 +39,17 @@ type Sent struct {
 	Total int64  // bytes of the layer
 }
 
-// Push uploads what the registry does not have of an image, byte for byte, and then names it ref. It goes to the registry
-// itself, never to a mirror. A reference that has only a digest must have the image's. What fails for a reason that may
+// Push uploads what the registry does not have of an image, or of an index and all that it names, byte for byte, and then
+// names it ref. It goes to the registry itself, never to a mirror. A reference that has only a digest must have the image's. What fails for a reason that may
 // pass is tried again, as often as in a pull; a layer is then sent from its beginning.
-func (c *Client) Push(ctx context.Context, ref Reference, img v1.Image, opt PushOptions) error {
+func (c *Client) Push(ctx context.Context, ref Reference, img Content, opt PushOptions) error {
 	if err := c.push(ctx, ref, img, opt); err != nil {
 		return fmt.Errorf("push %q: %w", ref.Familiar(), explain(err))
 	}
 	return nil
 }
 
-func (c *Client) push(ctx context.Context, ref Reference, img v1.Image, opt PushOptions) error {
+func (c *Client) push(ctx context.Context, ref Reference, img Content, opt PushOptions) error {
 	reg, err := c.registry(endpoint{host: ref.Domain})
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (c *Client) push(ctx context.Context, ref Reference, img v1.Image, opt Push
 	if err != nil {
 		return err
 	}
-	p, err := newPush(repo, img, opt)
+	p, err := newPush(repo, ref.Domain, img, opt)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *Client) push(ctx context.Context, ref Reference, img v1.Image, opt Push
 	if err != nil {
 		return err
 	}
-	err = remote.Push(dst, pushedImage{img, p}, remote.WithTransport(rt), remote.WithContext(ctx), remote.WithJobs(pushJobs),
+	err = remote.Push(dst, p.wrap(img), remote.WithTransport(rt), remote.WithContext(ctx), remote.WithJobs(pushJobs),
 		remote.WithRetryBackoff(remote.Backoff{Duration: c.retry.base, Factor: 2, Jitter: 0.5, Steps: c.retry.attempts}),
 		remote.WithRetryPredicate(func(err error) bool { return c.mayPass(ctx, ref, err) }))
 	if ctx.Err() != nil {
@@ -86,7 +86,7 @@ func (c *Client) push(ctx context.Context, ref Reference, img v1.Image, opt Push
 }
 
 // pushName is ref in the library's words.
-func pushName(repo name.Repository, ref Reference, img v1.Image) (name.Reference, error) {
+func pushName(repo name.Repository, ref Reference, img Content) (name.Reference, error) {
 	if ref.Tag != "" {
 		return repo.Tag(ref.Tag), nil
 	}
@@ -127,24 +127,33 @@ type sending struct {
 }
 
 // newPush lists the layers of an image.
-func newPush(repo name.Repository, img v1.Image, opt PushOptions) (*push, error) {
-	m, err := img.Manifest()
+func newPush(repo name.Repository, domain string, img Content, opt PushOptions) (*push, error) {
+	all, err := leaves(img, 0)
 	if err != nil {
 		return nil, err
 	}
 	p := &push{repo: repo, sent: map[string]*sending{}, sources: map[string]string{}, tell: opt.Progress}
-	for i, l := range m.Layers {
-		digest := l.Digest.String()
-		if p.sent[digest] != nil {
-			continue
+	for _, m := range all {
+		for _, l := range m.Layers {
+			digest := l.Digest.String()
+			if p.sent[digest] != nil {
+				continue
+			}
+			p.sent[digest] = &sending{Sent: Sent{Layer: digest, Index: len(p.sent), Total: l.Size}}
+			var from []string
+			if m.host == domain {
+				from = append(from, m.path)
+			}
+			if opt.From != nil {
+				from = append(from, opt.From(l.Digest)...)
+			}
+			if from = slices.DeleteFunc(from, func(path string) bool { return path == repo.RepositoryStr() }); len(from) > 0 {
+				p.sources[digest] = from[0]
+			}
 		}
-		p.sent[digest] = &sending{Sent: Sent{Layer: digest, Index: i, Count: len(m.Layers), Total: l.Size}}
-		if opt.From == nil {
-			continue
-		}
-		if from := slices.DeleteFunc(opt.From(l.Digest), func(path string) bool { return path == repo.RepositoryStr() }); len(from) > 0 {
-			p.sources[digest] = from[0]
-		}
+	}
+	for _, s := range p.sent {
+		s.Count = len(p.sent)
 	}
 	return p, nil
 }
@@ -195,6 +204,38 @@ func (p *push) end() {
 			p.report(digest, "done", "", s.Total)
 		}
 	}
+}
+
+// wrap is an image or index whose layers tell how they go.
+func (p *push) wrap(content Content) remote.Taggable {
+	switch c := content.(type) {
+	case v1.ImageIndex:
+		return pushedIndex{c, p}
+	case v1.Image:
+		return pushedImage{c, p}
+	}
+	return content
+}
+
+// anIndex is v1.ImageIndex by a name that is none of its methods.
+type anIndex = v1.ImageIndex
+
+// pushedIndex is an index whose images are pushedImages.
+type pushedIndex struct {
+	anIndex
+	p *push
+}
+
+// Image gives a child.
+func (i pushedIndex) Image(h v1.Hash) (v1.Image, error) {
+	img, err := i.anIndex.Image(h)
+	return pushedImage{img, i.p}, err
+}
+
+// ImageIndex gives a child that is an index.
+func (i pushedIndex) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
+	inner, err := i.anIndex.ImageIndex(h)
+	return pushedIndex{inner, i.p}, err
 }
 
 // pushedImage is an image whose layers tell how they go, and where else they are.

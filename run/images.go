@@ -21,6 +21,8 @@ import (
 type Fetch struct {
 	Policy   PullPolicy // the zero value is PullMissing
 	Platform string     // "os[/arch[/variant]]", "" for this machine's
+	// All keeps an image's index and what it has for other platforms, too, so that a push gives all of it.
+	All bool
 	// Begin is called when something must be fetched, before the first event of Progress. Either may be nil.
 	Begin    func(ref registry.Reference)
 	Progress func(layers.Event)
@@ -142,6 +144,13 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 	if f.Begin != nil {
 		f.Begin(ref)
 	}
+	if f.All {
+		img, index, err := client.PullAll(ctx, ref, platform)
+		if err != nil {
+			return nil, err
+		}
+		return h.add(ctx, ref, img, index, f)
+	}
 	if p := h.upToDate(ctx, client, ref, platform, f); p != nil {
 		return p, nil
 	}
@@ -149,7 +158,7 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 	if err != nil {
 		return nil, err
 	}
-	return h.add(ctx, ref, img, f)
+	return h.add(ctx, ref, img, nil, f)
 }
 
 // pullOffline gives the image that is here.
@@ -194,16 +203,16 @@ func (h *Host) pullArchive(ctx context.Context, name string, f Fetch) (*Pulled, 
 			return nil, err
 		}
 	}
-	return h.add(ctx, ref, img, f)
+	return h.add(ctx, ref, img, nil, f)
 }
 
-func (h *Host) add(ctx context.Context, ref registry.Reference, img v1.Image, f Fetch) (*Pulled, error) {
+func (h *Host) add(ctx context.Context, ref registry.Reference, img v1.Image, index v1.ImageIndex, f Fetch) (*Pulled, error) {
 	name := ""
 	if ref.Path != "" {
 		name = ref.String()
 	}
 	before, _ := h.Images.Lookup(name)
-	got, err := h.Images.Add(ctx, name, img, layers.AddOptions{Progress: f.Progress})
+	got, err := h.Images.Add(ctx, name, img, layers.AddOptions{Progress: f.Progress, Index: index})
 	if err != nil {
 		return nil, err
 	}

@@ -20,21 +20,21 @@ type Pushed struct {
 }
 
 // Push uploads the image that name stands for on this disk to where its name says: of its blobs those that the registry
-// has neither there nor in another repository of which this disk has an image. progress may be nil.
-func (h *Host) Push(ctx context.Context, client *registry.Client, name string, progress func(registry.Sent)) (*Pushed, error) {
+// has neither there nor in another repository of which this disk has an image. Where the name stands for an index that is
+// all here, all of it goes, unless opt asks for a platform.
+func (h *Host) Push(ctx context.Context, client *registry.Client, name string, opt PushOptions) (*Pushed, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {
 		return nil, err
 	}
-	img, err := h.Images.Image(ref.String())
+	img, err := h.pushed(ref, opt)
 	if errors.Is(err, layers.ErrNotFound) {
 		return nil, notTagged(ref.Familiar(), err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	opt := registry.PushOptions{Progress: progress, From: h.elsewhere(ref)}
-	if err := client.Push(ctx, ref, img, opt); err != nil {
+	if err := client.Push(ctx, ref, img, registry.PushOptions{Progress: opt.Progress, From: h.elsewhere(ref)}); err != nil {
 		return nil, err
 	}
 	h.note(Event{Type: "image", Action: "push", ID: ref.Familiar(), Attributes: map[string]string{"name": bare(ref)}})
@@ -45,6 +45,53 @@ func (h *Host) Push(ctx context.Context, client *registry.Client, name string, p
 		p.Size, err = img.Size()
 	}
 	return p, err
+}
+
+// PushOptions say how [Host.Push] works. The zero value will do.
+type PushOptions struct {
+	Platform string // only the image for it goes: "os[/arch[/variant]]"
+	All      bool   // it is an error if not all platforms of an index are here
+	Progress func(registry.Sent)
+}
+
+// pushed finds what is to go.
+func (h *Host) pushed(ref registry.Reference, opt PushOptions) (registry.Content, error) {
+	index, img, missing, err := h.Images.Content(ref.String())
+	if err != nil {
+		return nil, err
+	}
+	if opt.Platform != "" {
+		return h.pushedPlatform(ref, index, img, opt.Platform)
+	}
+	if missing && opt.All {
+		return nil, fmt.Errorf("push %q: not all platforms are here\npull --all-platforms brings them", ref.Familiar())
+	}
+	if missing {
+		h.warn("%s: not all platforms of it are here: pushing the image for this machine's alone", ref.Familiar())
+	}
+	if index != nil {
+		return index, nil
+	}
+	return img, nil
+}
+
+// pushedPlatform is the image for one platform.
+func (h *Host) pushedPlatform(ref registry.Reference, index v1.ImageIndex, img v1.Image, platform string) (registry.Content, error) {
+	want, err := registry.ParsePlatform(platform)
+	if err != nil {
+		return nil, err
+	}
+	if index != nil {
+		return registry.ChoosePlatform(index, want)
+	}
+	cfg, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	if have := cfg.Platform(); have == nil || !have.Satisfies(*want) {
+		return nil, fmt.Errorf("push %q: the image here is for %s, not %s", ref.Familiar(), have, want)
+	}
+	return img, nil
 }
 
 // notTagged says that there is nothing to push.
