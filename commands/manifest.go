@@ -10,6 +10,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/hullrun/hull/registry"
+	"github.com/hullrun/hull/run"
 )
 
 // manifestDocument is a manifest as manifest inspect -v shows it, with Docker's keys.
@@ -22,28 +23,36 @@ type manifestDocument struct {
 }
 
 func manifestInspectCommand(s *session) ([]*option, action) {
-	var verbose bool
+	var verbose, insecure bool
 	flags := []*option{
 		toggle(&verbose, "verbose,v", "show every manifest of an index, too, and its descriptor"),
-		hide(toggle(new(bool), "insecure", "")), // hull's config file says which registries have no TLS
+		insecureFlag(&insecure),
 	}
 	return flags, func(ctx context.Context, args []string) error {
 		ctx, stop := interruptible(ctx)
 		defer stop()
-		ref, err := registry.ParseReference(args[len(args)-1])
+		refs, err := parseReferences(args)
 		if err != nil {
 			return err
 		}
-		client, err := s.client()
+		h, err := s.host()
 		if err != nil {
 			return err
 		}
-		raw, d, err := client.Document(ctx, ref)
+		client, err := s.clientFor(h, insecure, refs...)
+		if err != nil {
+			return err
+		}
+		ref := refs[len(refs)-1]
+		raw, d, err := localDocument(ctx, h, client, refs)
+		if raw == nil && err == nil {
+			raw, d, err = client.Document(ctx, ref)
+		}
 		if err != nil {
 			return err
 		}
 		if verbose {
-			return s.manifestVerbose(ctx, client, ref, raw, d)
+			return s.manifestVerbose(ctx, h, client, ref, raw, d)
 		}
 		return s.indented(raw)
 	}
@@ -61,16 +70,25 @@ func (s *session) indented(raw []byte) error {
 }
 
 // manifestVerbose prints a manifest with its descriptor, or all of an index as a list.
-func (s *session) manifestVerbose(ctx context.Context, client *registry.Client, ref registry.Reference, raw []byte, d v1.Descriptor) error {
+func (s *session) manifestVerbose(ctx context.Context, h *run.Host, client *registry.Client, ref registry.Reference, raw []byte, d v1.Descriptor) error {
 	var answer any = describeManifest(ref, raw, d)
 	if d.MediaType.IsIndex() {
 		index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
 		if err != nil {
 			return err
 		}
+		parts := map[v1.Hash]registry.Reference{} // where the images of a list that is here are
+		if local, err := h.ManifestList(ref); err == nil {
+			for _, p := range local.Parts {
+				parts[p.Digest] = p.From
+			}
+		}
 		list := []manifestDocument{}
 		for _, entry := range index.Manifests {
 			inner := registry.Reference{Domain: ref.Domain, Path: ref.Path, Digest: entry.Digest.String()}
+			if from, ok := parts[entry.Digest]; ok {
+				inner.Domain, inner.Path = from.Domain, from.Path
+			}
 			raw, _, err := client.Document(ctx, inner)
 			if err != nil {
 				return err

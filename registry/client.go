@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -25,6 +26,8 @@ type Options struct {
 	// PlainHTTP lists the hosts, HOST or HOST:PORT, that may be talked to without TLS if TLS does not answer. Loopback
 	// addresses and mirrors written with http:// need no entry.
 	PlainHTTP []string
+	// Insecure lists the hosts, as in [Reference.Domain], that may be talked to without TLS, and with TLS whoever answers.
+	Insecure []string
 	// CertDirs hold a folder HOST[:PORT] per registry with *.crt (more CAs) and pairs *.cert, *.key (client
 	// certificates); nil means certs.d in the config directory and /etc/docker/certs.d.
 	CertDirs []string
@@ -113,7 +116,7 @@ func (c *Client) plainAllowed(host string) bool {
 	if isLoopback(host) {
 		return true
 	}
-	for _, allowed := range c.opt.PlainHTTP {
+	for _, allowed := range slices.Concat(c.opt.PlainHTTP, c.opt.Insecure) {
 		if allowed == host || allowed == hostName(host) {
 			return true
 		}

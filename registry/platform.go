@@ -128,6 +128,9 @@ func isAttestation(d v1.Descriptor) bool {
 	return d.Platform != nil && d.Platform.OS == "unknown" && d.Platform.Architecture == "unknown"
 }
 
+// KnownPlatform tells whether a platform is one that images are made for, as far as its operating system and architecture tell.
+func KnownPlatform(p v1.Platform) bool { return isKnownOS(p.OS) && isKnownArch(p.Architecture) }
+
 func isKnownOS(s string) bool {
 	switch s {
 	case "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "dragonfly", "solaris", "illumos", "aix", "android", "plan9", "js", "wasip1":

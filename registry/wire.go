@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,12 @@ func (c *Client) transport(host string) (*http.Transport, error) {
 	tlsConfig, err := hostTLS(c.opt.CertDirs, host)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(c.opt.Insecure, host) {
+		if tlsConfig == nil {
+			tlsConfig = &tls.Config{}
+		}
+		tlsConfig.InsecureSkipVerify = true
 	}
 	key := host
 	if tlsConfig == nil {

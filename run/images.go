@@ -41,9 +41,18 @@ type Pulled struct {
 
 // Client talks to registries as the configuration files say.
 func (h *Host) Client() (*registry.Client, error) {
-	s, err := h.Settings()
+	opt, err := h.ClientOptions()
 	if err != nil {
 		return nil, err
+	}
+	return registry.New(opt), nil
+}
+
+// ClientOptions are what [Host.Client] makes a client with.
+func (h *Host) ClientOptions() (registry.Options, error) {
+	s, err := h.Settings()
+	if err != nil {
+		return registry.Options{}, err
 	}
 	opt := registry.Options{ConfigDir: h.DockerConfig, Mirrors: map[string][]string{}, UserAgent: "hull", Log: func(format string, a ...any) { h.warn(format, a...) }}
 	for host, r := range s.Registries {
@@ -52,7 +61,7 @@ func (h *Host) Client() (*registry.Client, error) {
 			opt.PlainHTTP = append(opt.PlainHTTP, host)
 		}
 	}
-	return registry.New(opt), nil
+	return opt, nil
 }
 
 // Image finds an image for a container: on this disk, where its policy allows that, else elsewhere. Its layers are
