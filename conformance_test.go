@@ -47,7 +47,7 @@ func TestRegistryConformance(t *testing.T) {
 				if dir != "" {
 					args = []string{dir}
 				}
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 				defer cancel()
 				cmd := exec.CommandContext(ctx, tests)
 				cmd.Dir = t.TempDir()

@@ -14,15 +14,7 @@ import (
 
 var running []*exec.Cmd // daemons, in the order of their start
 
-// daemon starts a server whose talk goes to a file named after it, and which ends with the bench.
-func (b *bench) daemon(name string, argv ...string) error {
-	cmd, err := b.server(name, argv...)
-	if err == nil {
-		running = append(running, cmd)
-	}
-	return err
-}
-
+// server starts one whose talk goes to a file named after it.
 func (b *bench) server(name string, argv ...string) (*exec.Cmd, error) {
 	log, err := os.Create(filepath.Join(b.work, name+".log"))
 	if err != nil {
