@@ -335,7 +335,7 @@ func TestMonitorKilled(t *testing.T) {
 		if err := syscall.Kill(before.Monitor, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		r.eventually("the monitor is gone", func() bool { return !exists("/proc/" + strconv.Itoa(before.Monitor) + "/fd/0") })
+		r.eventually("the monitor is gone", func() bool { return ended(before.Monitor) })
 		res := r.do("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Pid}}", id)
 		if strings.TrimSpace(res.out) != "exited 137 0" {
 			t.Errorf("%s, paused %v: %v", row.program, row.pause, res)
@@ -353,7 +353,9 @@ func TestMonitorKilled(t *testing.T) {
 	}
 }
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return err == nil
+// ended says whether a process is gone or a zombie. Only then are its locks free for certain: its descriptors leave /proc
+// a moment before the kernel closes the files.
+func ended(pid int) bool {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	return err != nil || strings.Contains(string(stat), ") Z ")
 }
