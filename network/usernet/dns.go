@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+
+	"github.com/hullrun/hull/network/dns"
 )
 
 // resolver answers at the gateway's addresses, by what the host's own resolvers say. Messages are passed on as they are, so
@@ -19,7 +21,7 @@ type resolver struct {
 	policy  *policy
 	network *Network
 	names   Names
-	host    hostResolvers
+	host    dns.Upstream
 	busy    chan struct{} // has a place for each question that is being asked
 }
 
@@ -27,7 +29,6 @@ type resolver struct {
 const (
 	dnsPort      = 53
 	maxQuestions = 256
-	dnsTimeout   = 3 * time.Second  // for one resolver to answer
 	dnsIdle      = 10 * time.Second // for a TCP connection to ask the next
 )
 
@@ -137,7 +138,7 @@ func (r *resolver) resolve(from net.Addr, query []byte, network string) []byte {
 	if !r.policy.ask(name) {
 		return reply(head, question, dnsmessage.RCodeRefused)
 	}
-	answer, err := r.forward(m, query, question, network)
+	answer, err := r.forward(m, query, network)
 	if err != nil {
 		return reply(head, question, dnsmessage.RCodeServerFailure)
 	}
