@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/hullrun/hull/commands"
+	_ "github.com/hullrun/hull/internal/prefault"
 	"github.com/hullrun/hull/run"
 )
 
