@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -274,6 +273,3 @@ func (s *Networks) Rename(container, name string) error {
 	}
 	return errors.Join(errs...)
 }
-
-// settled is how old a directory has to be before a change is sure to show in its time, which has the steps of the kernel's clock.
-const settled = 50 * time.Millisecond

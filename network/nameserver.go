@@ -21,29 +21,26 @@ import (
 // nameServer is the process that answers.
 type nameServer struct {
 	networks *Networks
+	names    *Names
 	upstream dns.Upstream
 
 	mu     sync.Mutex
 	askers map[string]*asker
-	dead   map[string]bool // containers that have ended, though a network may list them yet
-	read   time.Time       // the time of the directory when the networks were read, zero for not at all
-	list   []*Network
 }
 
 // asker is a container that may ask.
 type asker struct {
 	Asker
-	udp   net.PacketConn
-	tcp   net.Listener
-	names *dns.Table // nil if it has to be made
-	shut  bool       // all its networks are internal: nobody outside is asked for it
+	udp net.PacketConn
+	tcp net.Listener
 }
 
 // ServeNames is all that the process does which answers for the names on the networks below dir: it takes containers' sockets
 // from listener until there are none left.
 func ServeNames(dir string, listener *os.File) error {
 	debug.SetGCPercent(50)
-	s := &nameServer{networks: &Networks{Dir: dir}, askers: map[string]*asker{}, dead: map[string]bool{}}
+	networks := &Networks{Dir: dir}
+	s := &nameServer{networks: networks, names: &Names{Networks: networks}, askers: map[string]*asker{}}
 	l, err := net.FileListener(listener)
 	if err != nil {
 		return err
@@ -117,12 +114,12 @@ func (s *nameServer) add(who Asker, files []*os.File, l *net.UnixListener) error
 	s.mu.Lock()
 	old := s.askers[a.Container]
 	s.askers[a.Container] = a
-	delete(s.dead, a.Container)
+	s.names.ended(a.Container, false)
 	s.mu.Unlock()
 	if old != nil {
 		old.close()
 	}
-	server := dns.NewServer(func(query []byte, network string) []byte { return s.resolve(a, query, network) })
+	server := dns.NewServer(func(query []byte, network string, _ net.Addr) []byte { return s.resolve(a, query, network) })
 	go server.ServeUDP(a.udp)
 	go server.ServeTCP(a.tcp)
 	go func() {
@@ -161,10 +158,7 @@ func (s *nameServer) drop(container string, meant *asker) (last bool) {
 		return meant == nil && len(s.askers) == 0
 	}
 	delete(s.askers, container)
-	s.dead[container] = true
-	for _, other := range s.askers {
-		other.names = nil
-	}
+	s.names.ended(container, true)
 	a.close()
 	return len(s.askers) == 0
 }
@@ -196,7 +190,7 @@ func (s *nameServer) end(l *net.UnixListener) {
 
 // resolve answers a container's question: by the names on its networks, or by what others say.
 func (s *nameServer) resolve(a *asker, query []byte, network string) []byte {
-	names, shut := s.table(a)
+	names, shut := s.names.Table(a.Container)
 	if answer := names.Answer(query); answer != nil {
 		return answer
 	}
@@ -215,66 +209,4 @@ func (s *nameServer) resolve(a *asker, query []byte, network string) []byte {
 		return dns.Failure(query, dnsmessage.RCodeServerFailure)
 	}
 	return answer
-}
-
-// table gives the names on a container's networks, as they are now.
-func (s *nameServer) table(a *asker) (names *dns.Table, shut bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	st, err := os.Stat(s.networks.Dir)
-	if err != nil {
-		return a.names, a.shut
-	}
-	if !st.ModTime().Equal(s.read) || s.read.IsZero() {
-		now := time.Now()
-		if list, err := s.networks.List(); err == nil {
-			s.list = list
-			if s.read = st.ModTime(); now.Sub(s.read) < settled {
-				s.read = time.Time{}
-			}
-			for _, other := range s.askers {
-				other.names = nil
-			}
-		}
-	}
-	if a.names == nil {
-		s.fill(a)
-	}
-	return a.names, a.shut
-}
-
-// fill makes a container's table.
-func (s *nameServer) fill(a *asker) {
-	var hosts []dns.Host
-	a.shut = true
-	for _, n := range s.list {
-		if n.Endpoints[a.Container] == nil {
-			continue
-		}
-		a.shut = a.shut && n.Internal
-		if n.Predefined() {
-			continue // the default network has no names, as in Docker
-		}
-		for _, e := range n.list() {
-			if e.Interface == "" || s.dead[e.Container] {
-				continue
-			}
-			h := dns.Host{Names: e.names(), ID: e.Container, Network: n.Name}
-			for _, p := range []netip.Prefix{e.Address, e.Address6} {
-				if p.IsValid() {
-					h.Addresses = append(h.Addresses, p.Addr())
-				}
-			}
-			hosts = append(hosts, h)
-		}
-	}
-	a.names = dns.NewTable(hosts)
-}
-
-func (e *Endpoint) names() []string {
-	var list []string
-	if e.Name != "" {
-		list = append(list, e.Name)
-	}
-	return append(list, e.Aliases...)
 }

@@ -5,19 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/network"
+	"github.com/hullrun/hull/network/dns"
 	"github.com/hullrun/hull/network/usernet"
 )
 
@@ -256,38 +255,11 @@ func helpNetwork(networks string) error {
 	if networks == "" {
 		return usernet.Help(nil)
 	}
-	s := &network.Networks{Dir: networks, UserSpace: true}
-	return usernet.Help(func(member, name string) ([]netip.Addr, bool) { return memberNames(s, member, name) })
-}
-
-// memberNames finds the addresses of a name among those who are on a network with the container, by their own name, an alias
-// or the beginning of their ID; the network's name may follow. As in Docker there are no names on the network bridge.
-func memberNames(s *network.Networks, container, name string) (found []netip.Addr, ok bool) {
-	list, err := s.List()
-	if err != nil {
-		return nil, false
-	}
-	for _, n := range list {
-		if n.Endpoints[container] == nil || n.Name == network.Bridge {
-			continue
-		}
-		short := name
-		if i := len(name) - len(n.Name) - 1; i > 0 && strings.EqualFold(name[i:], "."+n.Name) {
-			short = name[:i]
-		}
-		for _, e := range n.Endpoints {
-			called := func(text string) bool { return strings.EqualFold(text, short) || strings.EqualFold(text, name) }
-			if !called(e.Name) && !slices.ContainsFunc(e.Aliases, called) && (len(short) < 12 || !strings.HasPrefix(e.Container, short)) {
-				continue
-			}
-			for _, p := range []netip.Prefix{e.Address, e.Address6} {
-				if p.IsValid() {
-					found = append(found, p.Addr())
-				}
-			}
-		}
-	}
-	return found, len(found) > 0
+	names := network.Names{Networks: &network.Networks{Dir: networks, UserSpace: true}}
+	return usernet.Help(func(member string) *dns.Table {
+		table, _ := names.Table(member) // the outside is the network's own affair, of which each has a process
+		return table
+	})
 }
 
 // leaveHelpers takes the container, which has ended, off its networks, and waits for the end of those that were its own.

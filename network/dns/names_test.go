@@ -128,7 +128,7 @@ func TestManyAddresses(t *testing.T) {
 
 // TestServer asks over real sockets, by both ways, a resolver that knows a name, after one that refuses, and one that is silent.
 func TestServer(t *testing.T) {
-	serve := func(resolve func([]byte, string) []byte) netip.AddrPort {
+	serve := func(resolve func([]byte, string, net.Addr) []byte) netip.AddrPort {
 		s := NewServer(resolve)
 		for range 20 { // the port must be free for both
 			l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -149,8 +149,8 @@ func TestServer(t *testing.T) {
 		t.Fatal("no port")
 		return netip.AddrPort{}
 	}
-	refuses := serve(func(q []byte, _ string) []byte { return Failure(q, dnsmessage.RCodeRefused) })
-	knows := serve(func(q []byte, _ string) []byte {
+	refuses := serve(func(q []byte, _ string, _ net.Addr) []byte { return Failure(q, dnsmessage.RCodeRefused) })
+	knows := serve(func(q []byte, _ string, _ net.Addr) []byte {
 		if a := table().Answer(q); a != nil {
 			return a
 		}

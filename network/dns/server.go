@@ -10,20 +10,20 @@ import (
 
 // Server answers whoever asks at its sockets.
 type Server struct {
-	// Resolve gives the answer to a message that came by "udp" or "tcp", nil for none.
-	Resolve func(query []byte, network string) []byte
+	// Resolve gives the answer to a message that came by "udp" or "tcp" from somebody, nil for none.
+	Resolve func(query []byte, network string, from net.Addr) []byte
 
 	busy chan struct{} // has a place for each question that is being asked
 }
 
 // Limits of a server.
 const (
-	maxQuestions = 64
+	maxQuestions = 256
 	maxIdle      = 10 * time.Second // for a TCP connection to ask the next
 )
 
 // NewServer makes a server that answers at most a fixed number of questions at once.
-func NewServer(resolve func(query []byte, network string) []byte) *Server {
+func NewServer(resolve func(query []byte, network string, from net.Addr) []byte) *Server {
 	return &Server{Resolve: resolve, busy: make(chan struct{}, maxQuestions)}
 }
 
@@ -43,7 +43,7 @@ func (s *Server) ServeUDP(c net.PacketConn) {
 		query := bytes.Clone(buf[:n])
 		go func() {
 			defer func() { <-s.busy }()
-			if answer := s.Resolve(query, "udp"); answer != nil {
+			if answer := s.Resolve(query, "udp", from); answer != nil {
 				_, _ = c.WriteTo(answer, from)
 			}
 		}()
@@ -77,12 +77,12 @@ func (s *Server) serveConn(c net.Conn) {
 	defer c.Close()
 	for {
 		_ = c.SetDeadline(time.Now().Add(maxIdle))
-		query, err := readMessage(c)
+		query, err := ReadMessage(c)
 		if err != nil {
 			return
 		}
-		answer := s.Resolve(query, "tcp")
-		if answer == nil || writeMessage(c, answer) != nil {
+		answer := s.Resolve(query, "tcp", c.RemoteAddr())
+		if answer == nil || WriteMessage(c, answer) != nil {
 			return
 		}
 	}

@@ -111,7 +111,7 @@ func ask(server netip.AddrPort, query []byte, q dnsmessage.Question, network str
 	msg := bytes.Clone(query)
 	_, _ = rand.Read(msg[:2]) // never fails
 	if network == "tcp" {
-		err = writeMessage(c, msg)
+		err = WriteMessage(c, msg)
 	} else {
 		_, err = c.Write(msg)
 	}
@@ -133,7 +133,7 @@ func ask(server netip.AddrPort, query []byte, q dnsmessage.Question, network str
 
 func readAnswer(c net.Conn, network string) ([]byte, error) {
 	if network == "tcp" {
-		return readMessage(c)
+		return ReadMessage(c)
 	}
 	buf := buffers.Get().(*[maxMessage]byte)
 	defer buffers.Put(buf)
@@ -160,8 +160,8 @@ func isAnswer(msg, query []byte, q dnsmessage.Question) bool {
 	return err == nil && got.Type == q.Type && got.Class == q.Class && HostName(got.Name) == HostName(q.Name)
 }
 
-// readMessage and writeMessage are DNS over TCP (RFC 1035 4.2.2).
-func readMessage(c io.Reader) ([]byte, error) {
+// ReadMessage reads a message of DNS over TCP, RFC 1035 4.2.2.
+func ReadMessage(c io.Reader) ([]byte, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
 		return nil, err
@@ -171,7 +171,8 @@ func readMessage(c io.Reader) ([]byte, error) {
 	return msg, err
 }
 
-func writeMessage(c io.Writer, msg []byte) error {
+// WriteMessage writes one, of less than 64 KiB.
+func WriteMessage(c io.Writer, msg []byte) error {
 	_, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(msg))), msg...))
 	return err
 }

@@ -33,6 +33,8 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/hullrun/hull/network/dns"
 )
 
 // Config is what a network is to be like. It survives JSON.
@@ -82,9 +84,8 @@ type Network struct {
 
 const nicID tcpip.NICID = 1
 
-// Names finds the addresses of a name that a member, given by its ID, asks for; ok says whether the name is one of another
-// member's, rather than of the outside.
-type Names func(member, name string) (list []netip.Addr, ok bool)
+// Names gives the names that a member, given by its ID, finds others by, before the outside is asked; nil for none.
+type Names func(member string) *dns.Table
 
 // Open makes a network that nobody is on yet. Its resolver asks names first, unless that is nil.
 func Open(c Config, names Names) (*Network, error) {

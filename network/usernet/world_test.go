@@ -20,6 +20,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network/dns"
 )
 
 // roleEnv says what a re-executed test binary is: "tests" runs them in a network namespace of their own, whose root it is,
@@ -191,11 +193,9 @@ func testNet(c Config) Config {
 }
 
 // testNames is the Names of the tests: the member "web" has two.
-func testNames(member, name string) ([]netip.Addr, bool) {
-	if name == "web" || name == "w" {
-		return []netip.Addr{otherDevice().IPv4.Addr(), otherDevice().IPv6.Addr()}, true
-	}
-	return nil, false
+func testNames(string) *dns.Table {
+	d := otherDevice()
+	return dns.NewTable([]dns.Host{{Names: []string{"web", "w"}, Addresses: []netip.Addr{d.IPv4.Addr(), d.IPv6.Addr()}}})
 }
 
 // connected is a container with a network that is served by this process.
@@ -290,13 +290,13 @@ func (z *zone) set(name string, addrs ...netip.Addr) {
 }
 
 func (z *zone) answer(query []byte) []byte {
-	head, q, err := parseQuery(query)
+	head, q, err := dns.ParseQuery(query)
 	if err != nil {
 		return nil
 	}
 	z.mu.Lock()
 	defer z.mu.Unlock()
-	name := hostName(q.Name)
+	name := dns.HostName(q.Name)
 	if z.asked == nil {
 		z.asked = map[string]int{}
 	}
@@ -313,7 +313,7 @@ func (z *zone) answer(query []byte) []byte {
 	_ = b.StartQuestions()
 	_ = b.Question(q)
 	_ = b.StartAnswers()
-	if z.alias[hostName(q.Name)] != "" {
+	if z.alias[dns.HostName(q.Name)] != "" {
 		to := dnsmessage.MustNewName(name + ".")
 		_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: owner, Class: q.Class, TTL: z.ttl}, dnsmessage.CNAMEResource{CNAME: to})
 		owner = to
@@ -360,8 +360,8 @@ func serveDNS(t testing.TB, z *zone) netip.AddrPort {
 				return
 			}
 			z.tcp.Add(1)
-			if query, err := readMessage(c); err == nil {
-				_ = writeMessage(c, z.answer(query))
+			if query, err := dns.ReadMessage(c); err == nil {
+				_ = dns.WriteMessage(c, z.answer(query))
 			}
 			c.Close()
 		}
@@ -386,10 +386,10 @@ func (b *box) lookup(network, name string, kind dnsmessage.Type, server netip.Ad
 	}
 	var msg []byte
 	if network == "tcp" {
-		if err := writeMessage(c, query); err != nil {
+		if err := dns.WriteMessage(c, query); err != nil {
 			return nil, 0, err
 		}
-		msg, err = readMessage(c)
+		msg, err = dns.ReadMessage(c)
 	} else {
 		if _, err := c.Write(query); err != nil {
 			return nil, 0, err
