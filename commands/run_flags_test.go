@@ -95,6 +95,10 @@ func TestRunFlags(t *testing.T) {
 			c.Isolation.Security.NoNewPrivileges, c.Isolation.PID, c.Isolation.Userns = true, "host", "keep-id"
 			c.Limits.Sysctls = map[string]string{"net.x": "1"}
 		}},
+		{"--ip 172.17.0.9 img", func(c *run.Config) { c.Network.Networks[0].IP, c.Network.Default = "172.17.0.9", false }},
+		{"-p 80:80 img", func(c *run.Config) { c.Network.Publish, c.Network.Default = []string{"80:80"}, false }},
+		{"--network default img", func(c *run.Config) {}},
+		{"--network bridge img", func(c *run.Config) { c.Network.Default = false }},
 		{"--net none --network name=none -h me --add-host a:1.2.3.4 --dns 1.1.1.1 --dns-opt ndots:1 --expose 80 img", func(c *run.Config) {
 			c.Network = run.NetworkConfig{Mode: "none", Hostname: "me", AddHost: []run.HostEntry{{Name: "a", IP: "1.2.3.4"}},
 				DNS: []string{"1.1.1.1"}, DNSOptions: []string{"ndots:1"}, Expose: []string{"80/tcp"}}
@@ -132,6 +136,7 @@ func TestRunFlags(t *testing.T) {
 				t.Fatal(err, warnings)
 			}
 			want := run.Config{Image: "img", Args: []string{}}
+			want.Network = run.NetworkConfig{Mode: "bridge", Networks: []run.NetworkWish{{Name: "bridge"}}, Default: true}
 			test.set(&want)
 			if diff := cmp.Diff(&want, got); diff != "" {
 				t.Error(diff)
@@ -144,8 +149,8 @@ func TestRunFlagsRefuse(t *testing.T) {
 	tests := []struct{ args, err string }{
 		{"--bogus img", "unknown flag: --bogus"},
 		{"-d -a stdin img", "cannot specify both --attach and --detach"},
-		{"-p 80:80 img", `--publish "80:80": needs a network: name one too`},
-		{"-P img", "--publish-all: needs a network"},
+		{"--sandbox -p 80:80 img", `--publish "80:80": needs a network: name one too`},
+		{"--sandbox -P img", "--publish-all: needs a network"},
 		{"--network web --network none img", "already has network web"},
 		{"--network none --ip 1.2.3.4 img", "addresses and aliases need a network"},
 		{"--network name=web,ip=1.2.3.4 --ip 1.2.3.5 img", "cannot specify both --ip and per-network ip"},

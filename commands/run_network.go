@@ -5,14 +5,18 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hullrun/hull/network"
 	"github.com/hullrun/hull/network/usernet"
 	"github.com/hullrun/hull/run"
 )
 
 // joinNetwork turns --network and what belongs to it into networks by name, or one of the modes that are none.
 func (w *wishes) joinNetwork() error {
-	n := &w.Network
-	for i, value := range w.networks {
+	n, values := &w.Network, w.networks
+	if len(values) == 0 && !w.Isolation.Sandbox {
+		values = []string{"default"}
+	}
+	for i, value := range values {
 		if list, ok := strings.CutPrefix(value, "allow="); ok {
 			if err := w.allow(value, list); err != nil {
 				return err
@@ -29,7 +33,8 @@ func (w *wishes) joinNetwork() error {
 			}
 		}
 		if wish.Name == "default" || wish.Name == "" {
-			continue
+			n.Default = len(values) == 1 && wish.IP+wish.IP6+wish.MAC == "" && len(wish.Aliases)+len(n.Publish) == 0 && !n.PublishAll
+			wish.Name = network.Bridge
 		}
 		isMode := wish.Name == "none" || wish.Name == "log" || wish.Name == "host" || strings.HasPrefix(wish.Name, "container:")
 		switch {

@@ -31,7 +31,7 @@ func (s *Networks) raise(n *Network) error {
 	}
 	bridge := &netlink.Bridge{LinkAttrs: attrs}
 	if err := netlink.LinkAdd(bridge); err != nil {
-		return fmt.Errorf("make bridge %s: %w", name, err)
+		return fmt.Errorf("make bridge %s: %w", name, needs(err, "bridges (module bridge)"))
 	}
 	err := n.setUp(bridge)
 	if err != nil {
@@ -100,7 +100,7 @@ func (n *Network) plug(path string, e *Endpoint) error {
 	// Both ends at once, each where it belongs: whoever is killed in between leaves nothing behind that is not the container's.
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns)}
 	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("make veth %s: %w", e.Interface, err)
+		return fmt.Errorf("make veth %s: %w", e.Interface, needs(err, "cables (module veth)"))
 	}
 	setSysctl("ipv6", e.Interface, "disable_ipv6", "1")
 	if err := netlink.LinkSetUp(veth); err != nil {

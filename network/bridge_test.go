@@ -3,11 +3,13 @@ package network
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 func TestBridge(t *testing.T) {
@@ -313,4 +316,34 @@ func TestBridgeUDP(t *testing.T) {
 		must(t, w.s.Detach(context.Background(), e.Container))
 	}
 	w.clean()
+}
+
+// TestNothingMayBeMade tells what a process without rights on the network, or a kernel without networks, says.
+func TestNothingMayBeMade(t *testing.T) {
+	w := newWorld(t)
+	e := &Endpoint{Container: id("a1"), Name: "none", Network: Bridge}
+	must(t, w.s.Reserve(context.Background(), e))
+	failed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread has lost its rights
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var data [2]unix.CapUserData
+		err := errors.Join(unix.Setns(int(w.host), unix.CLONE_NEWNET), unix.Capget(&header, &data[0]))
+		data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+		if err = errors.Join(err, unix.Capset(&header, &data[0])); err == nil {
+			err = w.s.Attach(context.Background(), "/proc/thread-self/ns/net", e)
+		}
+		failed <- err
+	}()
+	if err := <-failed; !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "the kernel has no bridges") {
+		t.Error(err)
+	}
+	for _, kernel := range []error{unix.EOPNOTSUPP, unix.EPROTONOSUPPORT, unix.ENOENT} {
+		if err := needs(fmt.Errorf("netlink: %w", kernel), "bridges"); !errors.Is(err, ErrUnavailable) || !errors.Is(err, kernel) {
+			t.Error(err)
+		}
+	}
+	if err := needs(unix.EEXIST, "bridges"); errors.Is(err, ErrUnavailable) {
+		t.Error(err)
+	}
 }

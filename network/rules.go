@@ -188,6 +188,9 @@ func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 
+// nfModules are what the rules need of the kernel.
+const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct and nft_fib_inet)"
+
 // roomOfRule is more than a rule takes up in the buffer of a socket, in bytes, with the kernel's own around it.
 const roomOfRule = 8 << 10
 
@@ -213,7 +216,7 @@ func (s *Networks) apply(n *Network) error {
 		return errors.Join(c.SetReadBuffer(room), c.SetWriteBuffer(room))
 	}))
 	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+		return fmt.Errorf("nftables: %w", needs(err, nfModules))
 	}
 	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: n.Interface()})
 	chains := map[string]*nftables.Chain{}
@@ -233,7 +236,7 @@ func (s *Networks) apply(n *Network) error {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.chain], Exprs: r.exprs})
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), err)
+		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 	}
 	return nil
 }
@@ -273,13 +276,16 @@ func mentions(conn *nftables.Conn, c *nftables.Chain) bool {
 // removeTable removes a network's rules. It is no error if there are none.
 func removeTable(name string) error {
 	conn, err := nftables.New()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil // the kernel has none at all
+	}
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
 	conn.AddTable(table) // so that it is there in any case
 	conn.DelTable(table)
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := conn.Flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("nftables: remove table %s: %w", name, err)
 	}
 	return nil

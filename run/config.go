@@ -102,6 +102,8 @@ type NetworkConfig struct {
 	// exposed, from any that are free.
 	Publish    []string `json:",omitempty"`
 	PublishAll bool     `json:",omitempty"`
+	// Default says that nobody has asked for the network: where none can be made, the container starts without.
+	Default bool `json:",omitempty"`
 	// Allow is what may be reached in mode "allow", as usernet.ParseAllow reads it.
 	Allow string `json:",omitempty"`
 }

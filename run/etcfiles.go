@@ -35,8 +35,8 @@ func etcFiles(s, peer *State) (files []ns.File) {
 	}
 	add("/etc/hostname", name+"\n")
 	conf := *n
-	if len(from.Ends) > 0 && from.Ends[0].Resolver != "" {
-		if conf.DNS = []string{from.Ends[0].Resolver}; conf.DNS[0] == network.Resolver {
+	if resolver := from.resolver(); resolver != "" {
+		if conf.DNS = []string{resolver}; resolver == network.Resolver {
 			conf.DNSOptions = undotted(conf.DNSOptions)
 		}
 	}
@@ -45,6 +45,17 @@ func etcFiles(s, peer *State) (files []ns.File) {
 		add("/etc/hosts", hosts(n, name, from.Ends))
 	}
 	return files
+}
+
+// resolver is whom the container asks: hull, if one of its networks has names, else its first network's own; "" for the host's.
+func (s *State) resolver() string {
+	switch {
+	case s.asksNames():
+		return network.Resolver
+	case len(s.Ends) == 0:
+		return ""
+	}
+	return s.Ends[0].Resolver
 }
 
 // aptConfig is where apt finds the settings below.

@@ -20,12 +20,13 @@ import (
 
 // fileWork is one piece of work on the files of a container, whose owners may be others than the caller.
 type fileWork struct {
-	// Do is "pack" or "place" (cp), "export", "changes" (commit) or "diff".
+	// Do is "pack" or "place" (cp), "renew" (connect), "export", "changes" (commit) or "diff".
 	Do string
 	// Path is in the container, Name what a packed tree is called. JSON would spoil names that are no UTF-8.
 	Path, Name []byte              `json:",omitempty"`
 	Tree       layers.TreeOptions  // for pack
 	Place      layers.PlaceOptions // for place
+	Renew      []renewal           `json:",omitempty"` // for renew
 	Stack      layers.Stack        // for the others
 
 	as *Identity // whose files they are, in a container that runs with ids of its own: nobody else can make any there
@@ -40,6 +41,12 @@ func (w *fileWork) do(ctx context.Context, root, stream *os.File, warn func(stri
 	case "place":
 		w.Place.Root, w.Place.Warn = root, warn
 		return layers.Place(ctx, string(w.Path), stream, w.Place)
+	case "renew":
+		var errs []error
+		for i := range w.Renew {
+			errs = append(errs, w.Renew[i].do(root))
+		}
+		return errors.Join(errs...)
 	case "export":
 		return layers.PackMerged(ctx, stream, w.Stack, warn)
 	case "changes":
@@ -134,7 +141,10 @@ func (h *Host) filesAs(ctx context.Context, w *fileWork, root, stream *os.File) 
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", string(args))
 	cmd.Args[0], cmd.Env, cmd.Dir = "hull", []string{helperEnv + "=files"}, "/"
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = root, stream, tell
+	cmd.Stdin, cmd.Stderr = root, tell
+	if stream != nil {
+		cmd.Stdout = stream
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags: unix.CLONE_NEWUSER, UidMappings: one(w.as.UIDs), GidMappings: one(w.as.GIDs), GidMappingsEnableSetgroups: true,
 		Credential: &syscall.Credential{},

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/network"
+	"github.com/hullrun/hull/network/usernet"
 )
 
 // NetworkWish is a network that a container is to be attached to. Addresses are text, "" for any.
@@ -210,8 +211,27 @@ func endOf(e *network.Endpoint) NetworkEnd {
 	return end
 }
 
-// plugIn attaches the container, whose world stands and whose program waits, to its networks.
+// plugIn attaches the container, whose world stands and whose program waits, to its networks. Where there can be none, and
+// nobody has asked for one, it does without: a program that only computes is to start anywhere.
 func (s *start) plugIn(ctx context.Context) error {
+	err := s.layCables(ctx)
+	if !errors.Is(err, network.ErrUnavailable) && !errors.Is(err, usernet.ErrUnavailable) {
+		return err
+	}
+	if n := &s.Config.Network; !n.Default || len(n.Networks) > 1 {
+		return fmt.Errorf("%w\n--network none needs nothing, --network host shares the host's", err)
+	}
+	s.host.warn("no network but the loopback: %v (with --network none nobody says so)", err)
+	before := s.State
+	s.endpoints, s.Ends = nil, nil
+	err = s.change(func(now *State) error {
+		now.Ends = nil
+		return nil
+	})
+	return errors.Join(err, s.host.Networks().Detach(ctx, s.ID), s.renewFiles(ctx, &before))
+}
+
+func (s *start) layCables(ctx context.Context) error {
 	if s.host.usesHelper(&s.Config.Network) {
 		return s.plugInHelpers(ctx)
 	}
@@ -283,7 +303,8 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 		return err
 	}
 	running := c.Status == Running || c.Status == Paused
-	networks := c.host.Networks()
+	networks, before := c.host.Networks(), c.State
+	before.Ends = slices.Clone(c.Ends)
 	var end NetworkEnd
 	if running {
 		if err := networks.Reserve(ctx, e); err != nil {
@@ -314,6 +335,7 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 	})
 	if err == nil && running {
 		c.mendNames()
+		c.renewOrWarn(ctx, &before)
 	}
 	if err == nil {
 		c.host.noteNetwork("connect", n.Name, n.ID, c.ID)
@@ -351,7 +373,8 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 	if !slices.ContainsFunc(c.Config.Network.Networks, on) {
 		return fmt.Errorf("container %s is not connected to network %s", c.Name, n.Name)
 	}
-	left := slices.Clone(c.Ends)
+	left, before := slices.Clone(c.Ends), c.State
+	before.Ends = left
 	err = c.change(func(s *State) error {
 		net := &s.Config.Network
 		net.Networks = slices.DeleteFunc(net.Networks, on)
@@ -379,6 +402,7 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 			}
 		}
 		err = c.host.Networks().Detach(ctx, c.ID, n.Name)
+		c.renewOrWarn(ctx, &before)
 		c.host.noteNetwork("disconnect", n.Name, n.ID, c.ID)
 	}
 	return err

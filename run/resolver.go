@@ -79,8 +79,8 @@ func (c *Container) askNames() error {
 	return c.host.Networks().Answer(a)
 }
 
-func (c *Container) asksNames() bool {
-	return slices.ContainsFunc(c.Ends, func(e NetworkEnd) bool { return e.Resolver == network.Resolver })
+func (s *State) asksNames() bool {
+	return slices.ContainsFunc(s.Ends, func(e NetworkEnd) bool { return e.Resolver == network.Resolver })
 }
 
 // mendNames starts the process that answers for names again, if it was killed, for a running container.

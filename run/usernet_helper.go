@@ -107,7 +107,9 @@ func (c *Container) join(end *NetworkEnd) error {
 	if err = json.NewDecoder(answer).Decode(&a); err != nil {
 		err = fmt.Errorf("network helper: no answer: %w", err)
 	} else if a.Error != "" {
-		err = errors.New(a.Error)
+		if err = errors.New(a.Error); a.Unavailable {
+			err = fmt.Errorf("%w%w", err, errHidden{usernet.ErrUnavailable})
+		}
 	}
 	if e := <-plugged; e != nil && err != nil {
 		err = e

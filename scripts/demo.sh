@@ -18,9 +18,9 @@ show() {
 session() { # HULL IMAGE
 	hull=$1
 	show hull pull "$2"
-	show hull run --rm --memory 64m --cpus 0.5 --pids-limit 32 "$2"
+	show hull run --rm --network none --memory 64m --cpus 0.5 --pids-limit 32 "$2"
 	status=0
-	show hull run --rm "$2" exit 7 || status=$?
+	show hull run --rm --network none "$2" exit 7 || status=$?
 	echo "exit status: $status"
 	[ "$status" = 7 ] || exit 1
 	show hull rmi -f "$2"

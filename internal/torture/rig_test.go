@@ -87,7 +87,7 @@ func rigAt(t *testing.T, root string) *rig {
 	}
 	r.env = append(os.Environ(), "HULL_ROOT="+root)
 	t.Cleanup(r.end)
-	r.must("run", "--rm", "hello")
+	r.must("run", "--rm", "--network", "none", "hello")
 	return r
 }
 
@@ -181,7 +181,7 @@ func (r *rig) program(verb string, options []string, program string, args ...str
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	words := append([]string{verb, "-v", self + ":/program:ro", "--entrypoint", "/program", "-e", programEnv + "=" + program}, options...)
+	words := append([]string{verb, "--network", "none", "-v", self + ":/program:ro", "--entrypoint", "/program", "-e", programEnv + "=" + program}, options...)
 	return append(append(words, "hello", r.root), args...)
 }
 

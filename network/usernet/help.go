@@ -28,6 +28,8 @@ type Answer struct {
 	Ports []Port `json:",omitempty"`
 	Pid   int    // the helper's
 	Error string `json:",omitempty"`
+	// Unavailable says that the error is [ErrUnavailable].
+	Unavailable bool `json:",omitempty"`
 }
 
 // SocketFD is the descriptor of a helper process on which its first member comes: a socket of type SOCK_SEQPACKET. On such a
@@ -177,6 +179,8 @@ func (h *helper) serve(c *net.UnixConn) {
 			j.cable = files[0]
 		case word == failWord:
 			j.broken = errors.New(text)
+		case word == lackWord:
+			j.broken = lack(text)
 		case word == orderWord && len(files) >= 3:
 			j.answer, j.process = files[1], files[2]
 			j.failed = j.begin(files[0], files[3:])
@@ -286,6 +290,12 @@ func (j *joining) open(o *Order, files []*os.File) (err error) {
 	return nil
 }
 
+// lack is an ErrUnavailable that has come as text.
+type lack string
+
+func (l lack) Error() string { return string(l) }
+func (l lack) Unwrap() error { return ErrUnavailable }
+
 // finish connects the member, or says why not.
 func (j *joining) finish() {
 	err := j.failed
@@ -302,6 +312,7 @@ func (j *joining) finish() {
 	}
 	a := Answer{Pid: os.Getpid()}
 	if err != nil {
+		a.Unavailable = errors.Is(err, ErrUnavailable)
 		if a.Error = err.Error(); j.m != nil {
 			j.m.leave()
 		}

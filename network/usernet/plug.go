@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -50,13 +51,28 @@ func Plug(d Device) (*os.File, error) {
 	return file, nil
 }
 
+// ErrUnavailable says that nothing makes a device here: there is no /dev/net/tun for the user, nor does the kernel have pairs
+// of veth with packet sockets.
+var ErrUnavailable = errors.New("networks cannot be made here")
+
 // device makes the device as it can.
 func device(name string) (*os.File, error) {
 	file, err := tap(name)
-	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
-		return veth(name)
+	if err == nil || !isAny(err, unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENODEV, unix.ENXIO) {
+		return file, err
 	}
-	return file, err
+	if file, second := veth(name); second == nil || isTaken(second) {
+		return file, second
+	} else if isAny(second, unix.EOPNOTSUPP, unix.EPERM, unix.EAFNOSUPPORT, unix.ENOSPC) {
+		err = fmt.Errorf("%w (%w, %w)", ErrUnavailable, err, second)
+	} else {
+		err = second
+	}
+	return nil, err
+}
+
+func isAny(err error, list ...unix.Errno) bool {
+	return slices.ContainsFunc(list, func(e unix.Errno) bool { return errors.Is(err, e) })
 }
 
 // isTaken says whether a device of that name is there: the kernel's words for a pair of veth, and for a tap device that somebody

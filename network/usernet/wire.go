@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ const (
 	orderWord = 'O' // an Order in a file, where the Answer goes, the member's process, and a listening socket with its directory
 	linkWord  = '=' // the cable's end
 	failWord  = '!' // why there is none
+	lackWord  = '?' // the same, with ErrUnavailable
 	leaveWord = 'L' // the member's ID
 )
 
@@ -42,7 +44,11 @@ func SendOrder(socket int, o Order, answer, pidfd *os.File, more ...*os.File) er
 // SendLink hands a helper the cable's end of a member; err, if not nil, goes in its place.
 func SendLink(socket int, file *os.File, err error) error {
 	if err != nil {
-		return unix.Send(socket, append([]byte{failWord}, err.Error()...), unix.MSG_NOSIGNAL)
+		word := byte(failWord)
+		if errors.Is(err, ErrUnavailable) {
+			word = lackWord
+		}
+		return unix.Send(socket, append([]byte{word}, err.Error()...), unix.MSG_NOSIGNAL)
 	}
 	return unix.Sendmsg(socket, []byte{linkWord}, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL)
 }

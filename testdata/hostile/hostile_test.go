@@ -81,10 +81,10 @@ func (r *rig) attack(c Case, reg *Registry) {
 		if c.Once {
 			return
 		}
-		r.want(r.hull("run", "--rm", image), c.Pull, 125)
+		r.want(r.hull("run", "--rm", "--network", "none", image), c.Pull, 125)
 		return
 	}
-	ran := r.hull(append(append([]string{"run", "--rm"}, c.Flags...), image)...)
+	ran := r.hull(append(append([]string{"run", "--rm", "--network", "none"}, c.Flags...), image)...)
 	code := c.Code
 	if code == 0 {
 		code = 125
@@ -169,7 +169,7 @@ func (r *rig) unharmed() {
 			r.t.Errorf("%s is beside the store", name)
 		}
 	}
-	good := r.hull("run", "--rm", r.registry+"/good")
+	good := r.hull("run", "--rm", "--network", "none", r.registry+"/good")
 	r.want(good, "", 0)
 	if !strings.HasSuffix(good.out, Said) {
 		r.t.Errorf("a good image does not run: %v", good)
