@@ -28,6 +28,8 @@ type session struct {
 	daemon bool
 	// offline is the flag; HULL_OFFLINE in the environment does the same.
 	offline bool
+	// locked is the flag; HULL_LOCKED in the environment does the same.
+	locked bool
 }
 
 // action is what a verb does with the words that are no flags.
@@ -240,6 +242,7 @@ func (s *session) globals() []*option {
 func (s *session) sourceFlags() []*option {
 	return []*option{
 		toggle(&s.offline, "offline", "never ask a registry: an image is on this disk, or an error (also HULL_OFFLINE=1)"),
+		toggle(&s.locked, "locked", "refuse an image that hull.lock lacks (also HULL_LOCKED=1)"),
 	}
 }
 

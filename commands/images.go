@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -23,6 +24,10 @@ func (s *session) host() (*run.Host, error) {
 	}
 	h.DockerConfig = s.config
 	h.Offline = asked(s.offline, "HULL_OFFLINE")
+	h.Locked = asked(s.locked, "HULL_LOCKED")
+	if h.Dir, err = os.Getwd(); err != nil && h.Locked {
+		return nil, fmt.Errorf("--locked: where am I? %w", err)
+	}
 	h.Warn = func(line string) { s.warn("%s", line) }
 	return h, nil
 }

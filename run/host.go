@@ -27,6 +27,10 @@ type Host struct {
 
 	// Offline never asks a registry: an image is on this disk, or an error.
 	Offline bool
+	// Dir is the absolute directory where hull.lock is looked for, see [lock.Find]; "" heeds none. Locked refuses images that
+	// it lacks.
+	Dir    string
+	Locked bool
 
 	rootless    bool
 	sub         subIDs // of a user who is not root

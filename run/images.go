@@ -67,10 +67,17 @@ func (h *Host) ClientOptions() (registry.Options, error) {
 // Image finds an image for a container: on this disk, where its policy allows that, else elsewhere. Its layers are
 // unpacked when it returns.
 func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, error) {
+	p, err := h.pin(name)
+	if err != nil {
+		return nil, err
+	}
 	if f.Policy != PullAlways && f.Policy != PullNewer && !registry.IsArchive(name) {
-		img, err := h.local(ctx, name, f)
+		img, err := h.local(ctx, name, f, p)
 		if err == nil || !errors.Is(err, layers.ErrNotFound) {
 			return img, err
+		}
+		if f.Policy == PullNever && errors.Is(err, errOtherThanLocked) {
+			return nil, err
 		}
 		if f.Policy == PullNever {
 			//lint:ignore ST1005 Docker's words, which scripts look for
@@ -79,7 +86,7 @@ func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, 
 	}
 	pulled, err := h.Pull(ctx, name, f)
 	if err != nil && f.Policy == PullNewer {
-		if img, here := h.local(ctx, name, f); here == nil {
+		if img, here := h.local(ctx, name, f, p); here == nil {
 			h.warn("%v: using the image that is here", err)
 			return img, nil
 		}
@@ -90,8 +97,9 @@ func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, 
 	return pulled.Image, nil
 }
 
-// local finds an image on this disk. One for another platform than was asked for is as good as none.
-func (h *Host) local(ctx context.Context, name string, f Fetch) (*layers.Image, error) {
+// local finds an image on this disk. One for another platform than was asked for, or with another digest than p has, if
+// that is not nil, is as good as none.
+func (h *Host) local(ctx context.Context, name string, f Fetch, p *pin) (*layers.Image, error) {
 	img, err := h.Images.Lookup(name)
 	if isHello(name) && (err != nil || img.Config.Config.Labels[helloLabel] != "" && !isCurrentHello(img)) {
 		p, err := h.Pull(ctx, helloName, f)
@@ -99,6 +107,9 @@ func (h *Host) local(ctx context.Context, name string, f Fetch) (*layers.Image, 
 			return nil, err
 		}
 		return p.Image, nil
+	}
+	if p != nil && (err == nil || errors.Is(err, layers.ErrNotFound)) {
+		img, err = h.pinned(p, img)
 	}
 	if err != nil {
 		return nil, err
@@ -125,6 +136,10 @@ func (h *Host) Pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 }
 
 func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) {
+	p, err := h.pin(name)
+	if err != nil {
+		return nil, err
+	}
 	if registry.IsArchive(name) {
 		return h.pullArchive(ctx, name, f)
 	}
@@ -140,8 +155,18 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 		return &Pulled{Image: img, Ref: ref, Named: img.Digest}, nil
 	}
 	if h.Offline {
-		return h.pullOffline(ctx, name, ref, f)
+		return h.pullOffline(ctx, name, ref, f, p)
 	}
+	if p != nil && !f.All {
+		if img := h.pinnedHere(ctx, name, f, p); img != nil {
+			return &Pulled{Image: img, Ref: ref, Named: p.Digest}, nil
+		}
+	}
+	return h.pullFrom(ctx, ref, f, p)
+}
+
+// pullFrom asks the registry: for the bytes that p names, if that is not nil, which get ref's name all the same.
+func (h *Host) pullFrom(ctx context.Context, ref registry.Reference, f Fetch, p *pin) (*Pulled, error) {
 	platform, err := parsePlatform(f.Platform)
 	if err != nil {
 		return nil, err
@@ -153,26 +178,36 @@ func (h *Host) pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 	if f.Begin != nil {
 		f.Begin(ref)
 	}
-	if f.All {
-		img, index, err := client.PullAll(ctx, ref, platform)
-		if err != nil {
-			return nil, err
+	from := ref
+	if p != nil {
+		from.Digest = p.Digest
+	} else if !f.All {
+		if here := h.upToDate(ctx, client, ref, platform, f); here != nil {
+			return here, nil
 		}
-		return h.add(ctx, ref, img, index, f)
 	}
-	if p := h.upToDate(ctx, client, ref, platform, f); p != nil {
-		return p, nil
+	var img v1.Image
+	var index v1.ImageIndex
+	if f.All {
+		img, index, err = client.PullAll(ctx, from, platform)
+	} else {
+		img, err = client.Pull(ctx, from, platform)
 	}
-	img, err := client.Pull(ctx, ref, platform)
+	if err == nil {
+		err = p.check(ref, img)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return h.add(ctx, ref, img, nil, f)
+	return h.add(ctx, ref, img, index, f)
 }
 
 // pullOffline gives the image that is here.
-func (h *Host) pullOffline(ctx context.Context, name string, ref registry.Reference, f Fetch) (*Pulled, error) {
-	img, err := h.local(ctx, name, f)
+func (h *Host) pullOffline(ctx context.Context, name string, ref registry.Reference, f Fetch, p *pin) (*Pulled, error) {
+	img, err := h.local(ctx, name, f, p)
+	if errors.Is(err, errOtherThanLocked) {
+		return nil, fmt.Errorf("pull %q: --offline forbids to ask the registry: %w", name, err)
+	}
 	if errors.Is(err, layers.ErrNotFound) {
 		return nil, fmt.Errorf("pull %q: not on this disk, and --offline forbids to ask the registry%w", name, errHidden{err})
 	}
@@ -245,7 +280,7 @@ func (h *Host) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	img, err := h.local(ctx, src, Fetch{})
+	img, err := h.local(ctx, src, Fetch{}, nil)
 	if err != nil {
 		return err
 	}

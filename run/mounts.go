@@ -73,7 +73,11 @@ func (c *Container) findImages(ctx context.Context) error {
 		if m.Type != MountImage {
 			continue
 		}
-		img, err := c.host.local(ctx, m.Source, Fetch{})
+		p, err := c.host.pin(m.Source)
+		if err != nil {
+			return err
+		}
+		img, err := c.host.local(ctx, m.Source, Fetch{}, p)
 		if errors.Is(err, layers.ErrNotFound) {
 			//lint:ignore ST1005 Docker's words, which scripts look for
 			err = fmt.Errorf("No such image: %s%w", m.Source, errHidden{err})
