@@ -119,7 +119,22 @@ func TestPlatforms(t *testing.T) {
 		}
 	}
 
+	named, all, err := c.Platforms(t.Context(), ref)
+	if err != nil || len(all) != 6 {
+		t.Errorf("Platforms = %v, %v", all, err)
+	}
+	for platform, digest := range all { // each is the one that a pull takes
+		p, _ := ParsePlatform(platform)
+		d, err := c.Resolve(t.Context(), ref, p)
+		if err != nil || d.Digest.String() != digest {
+			t.Errorf("%s: Platforms has %s, Resolve %v, %v", platform, digest, d.Digest, err)
+		}
+	}
+
 	top, err := c.Head(t.Context(), ref)
+	if top.Digest != named.Digest {
+		t.Errorf("Head = %v, Platforms has %v", top.Digest, named.Digest)
+	}
 	img, _ := c.Pull(t.Context(), ref, &v1.Platform{OS: "linux", Architecture: "amd64"})
 	if named, _ := Named(img); err != nil || named.Digest != top.Digest || top.MediaType != types.OCIImageIndex {
 		t.Errorf("Head = %v, %v; Named = %v", top, err, named)
@@ -465,4 +480,24 @@ func FuzzParseDocument(f *testing.F) {
 			ch.sort(doc.index.Manifests)
 		}
 	})
+}
+
+// TestPlatformsHostile: a platform is written into a file of lines, and must not make lines of its own.
+func TestPlatformsHostile(t *testing.T) {
+	reg, c := newRegistry(t), newTestClient(t, Options{})
+	d := makeImage(t, "linux/amd64", 10).put(t, reg, "x", "one")
+	for _, p := range []v1.Platform{
+		{OS: "linux", Architecture: "amd64 sha256:0\nevil.test/x:1"}, {OS: "linux", Architecture: "\x1b[31m"}, {Architecture: "amd64"},
+	} {
+		d.Platform = &p
+		reg.putDocument(t, "x", "v1", types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{d}})
+		if _, all, err := c.Platforms(t.Context(), reg.ref(t, "x:v1")); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("%q: %v, %v", p.Architecture, all, err)
+		}
+	}
+	// An index without an image has nothing to lock.
+	reg.putDocument(t, "x", "v1", types.OCIImageIndex, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: []v1.Descriptor{}})
+	if _, _, err := c.Platforms(t.Context(), reg.ref(t, "x:v1")); !errors.Is(err, ErrUnsupported) {
+		t.Errorf("an empty index: %v", err)
+	}
 }
