@@ -17,7 +17,9 @@ func newWishes() *wishes {
 	// Without either a path that needs it is an error of its own, which names it.
 	cwd, _ := os.Getwd()
 	home, _ := os.UserHomeDir()
-	return &wishes{cwd: cwd, home: home}
+	w := &wishes{cwd: cwd, home: home}
+	w.Host.Proxies = true
+	return w
 }
 
 // wish turns the flags and words of run into a checked Config, and looks at what of the caller's world they need: a file

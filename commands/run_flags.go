@@ -176,6 +176,8 @@ func (w *wishes) processFlags() []*option {
 		list(&p.UnsetEnv, "unsetenv", "NAME", "leave out a variable of the image"),
 		toggle(&p.UnsetAllEnv, "unsetenv-all", "leave out all variables of the image"),
 		text(&p.Umask, "umask", "MODE", "permission bits that new files do not get").def("0022"),
+		toggle(&w.Host.Proxies, "http-proxy", "set the proxies that Docker's config.json names, for no image made of the container").def("true"),
+		text(&w.Host.Timezone, "tz", "ZONE", "tell the time of a zone: host, or a name of the host's zoneinfo"),
 		toggle(&p.Init, "init", "run a small init that forwards signals and reaps orphans"),
 	}
 }
@@ -188,6 +190,7 @@ func (w *wishes) fileFlags() []*option {
 		opt("mount", "KEY=VALUE,...", "the same, spelled out",
 			each(&f.Mounts, func(s string) (run.MountSpec, error) { return run.ParseMount(s, w.cwd) })),
 		opt("tmpfs", "DIR[:OPTS]", "mount a file system in memory", each(&f.Mounts, run.ParseTmpfs)),
+		toggle(&w.Host.Certs, "host-certs", "trust the certificates that the host trusts, by mounts and variables"),
 		list(&f.VolumesFrom, "volumes-from", "CONTAINER[:ro]", "mount the volumes of another container"),
 		toggle(&f.ReadOnly, "read-only", "make the root file system read-only"),
 		opt("shm-size", "BYTES", "size of /dev/shm", one(&f.ShmSize, parseBytes)).def("64m"),
@@ -286,7 +289,7 @@ func (w *wishes) laterFlags() []*option {
 	return slices.Concat(
 		later(needsNetwork, "link-local-ip", "link"),
 		later(needsVolume, "storage-opt", "!read-only-tmpfs", "secret", "rootfs"),
-		later(notYet, "sdnotify", "gpus", "!rmi", "tz", "!http-proxy", "!passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
+		later(notYet, "sdnotify", "gpus", "!rmi", "!passwd", "passwd-entry", "hostuser", "preserve-fds", "preserve-fd",
 			"tls-verify", "authfile", "cert-dir", "creds", "retry", "retry-delay", "uidmap", "gidmap", "systemd", "cgroups"))
 }
 

@@ -97,7 +97,7 @@ func (c *Container) hush() (resume func() error, err error) {
 func (c *Container) imageConfig(from v1.Config) v1.Config {
 	d := describeConfig(&c.State, &from)
 	config := v1.Config{
-		User: d.User, Env: slices.Clone(d.Env), Cmd: slices.Clone(d.Cmd), Entrypoint: slices.Clone(d.Entrypoint), Volumes: d.Volumes,
+		User: d.User, Env: MergeEnv(from.Env, c.Config.Process.Env...), Cmd: slices.Clone(d.Cmd), Entrypoint: slices.Clone(d.Entrypoint), Volumes: d.Volumes,
 		WorkingDir: d.WorkingDir, Labels: d.Labels, ExposedPorts: d.ExposedPorts, StopSignal: d.StopSignal, Shell: slices.Clone(d.Shell),
 		Healthcheck: from.Healthcheck,
 		// What an image does when another is built on it was done to this one, or will be to none.

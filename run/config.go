@@ -26,6 +26,7 @@ type Config struct {
 	Process   ProcessConfig
 	Files     FilesConfig
 	Network   NetworkConfig
+	Host      HostConfig
 	Limits    LimitsConfig
 	Isolation IsolationConfig
 	Lifetime  LifetimeConfig
@@ -106,6 +107,18 @@ type NetworkConfig struct {
 	Default bool `json:",omitempty"`
 	// Allow is what may be reached in mode "allow", as usernet.ParseAllow reads it.
 	Allow string `json:",omitempty"`
+}
+
+// HostConfig is what the container has from the host, and no image that is made of it.
+type HostConfig struct {
+	// Certs makes it trust the certificates that the host trusts.
+	Certs bool `json:",omitempty"`
+	// Timezone is a zone of the host's zoneinfo, "host" for the host's own, "" for the image's.
+	Timezone string `json:",omitempty"`
+	// Proxies puts the proxies that Docker's configuration names into Env when the container is made.
+	Proxies bool `json:",omitempty"`
+	// Env are variables that Process.Env beats.
+	Env []string `json:",omitempty"`
 }
 
 // LimitsConfig is about what the container may use up.

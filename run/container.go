@@ -24,6 +24,13 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 	if err := h.checkNetworks(&config.Network); err != nil {
 		return nil, err
 	}
+	if config.Host.Proxies {
+		env, err := h.proxies()
+		if err != nil {
+			h.warn("%v", err)
+		}
+		config.Host.Env = append(env, config.Host.Env...)
+	}
 	f.Policy, f.Platform = config.Pull, config.Platform
 	img, err := h.Image(ctx, config.Image, f)
 	if err != nil {

@@ -73,7 +73,7 @@ func describeConfig(s *State, from *v1.Config) DocConfig {
 		Hostname: cmp.Or(c.Network.Hostname, ShortID(s.ID)), Domainname: c.Network.Domainname,
 		User: cmp.Or(c.Process.User, from.User), Tty: c.Process.TTY, OpenStdin: c.Process.Interactive, StdinOnce: c.Process.Interactive && !c.Process.KeepStdin,
 		AttachStdin: c.attached("stdin"), AttachStdout: c.attached("stdout"), AttachStderr: c.attached("stderr"),
-		Env: MergeEnv(from.Env, c.Process.Env...), Cmd: from.Cmd, Image: c.Image, Volumes: anonymousTargets(from.Volumes, c.Files.Mounts),
+		Env: MergeEnv(from.Env, slices.Concat(c.Host.Env, c.Process.Env)...), Cmd: from.Cmd, Image: c.Image, Volumes: anonymousTargets(from.Volumes, c.Files.Mounts),
 		WorkingDir: cmp.Or(c.Process.Workdir, from.WorkingDir), Entrypoint: from.Entrypoint, OnBuild: from.OnBuild,
 		Labels: mergeLabels(from.Labels, c.Labels), StopSignal: cmp.Or(c.Lifetime.StopSignal, from.StopSignal),
 		StopTimeout: c.Lifetime.StopTimeout, Shell: from.Shell, ExposedPorts: mergePorts(from.ExposedPorts, c.Network.Expose),

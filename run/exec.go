@@ -290,7 +290,7 @@ func (e *execution) spec(size *specs.Box) (s *specs.Spec, oneID bool, err error)
 			return nil, false, fmt.Errorf("image %q of container %s: %w", e.Image, e.Name, err)
 		}
 	}
-	w := World{ID: e.ID, ConsoleSize: size}
+	w := World{ID: e.ID, ConsoleSize: size, Env: e.HostEnv}
 	if w.Identity, err = identityOf(e.Pid, e.UserNS); err != nil {
 		return nil, false, err
 	}

@@ -231,7 +231,7 @@ func (s *start) attach(pid int) error {
 		if now.Probed = begun.Probed; begun.Detached {
 			now.Monitor, now.MonitorStart = begun.Monitor, begun.MonitorStart
 		}
-		now.Ends = begun.Ends
+		now.Ends, now.HostEnv = begun.Ends, begun.HostEnv
 		now.Pid, now.PidStart, now.Boot, now.Cgroups, now.Volumes = begun.Pid, begun.PidStart, begun.Boot, begun.Cgroups, begun.Volumes
 		now.Error, now.OOMKilled, now.TimedOut, now.ExitCode, now.StartAgain = "", false, false, 0, false
 		return nil
@@ -437,6 +437,9 @@ func (s *start) findWorld(io IO) (err error) {
 		return err
 	}
 	if w.Mounts, err = s.findMounts(); err != nil {
+		return err
+	}
+	if err := s.takeTrust(); err != nil {
 		return err
 	}
 	if !w.Identity.UserNS {

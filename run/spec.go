@@ -20,7 +20,9 @@ type World struct {
 	Identity Identity
 	User     User
 	// Mounts are the volumes, binds and files of the host that were asked for; Devices those that are made as nodes.
-	Mounts  []specs.Mount
+	Mounts []specs.Mount
+	// Env are variables that the wishes beat.
+	Env     []string
 	Devices []specs.LinuxDevice
 	// Permitted are the capabilities that may be given at all, nil for every one.
 	Permitted []string
@@ -136,7 +138,7 @@ func commandLine(c *Config, image *v1.Config) ([]string, error) {
 // hostname is the asked one, or the beginning of the ID.
 func hostname(c *Config, id string) string { return cmp.Or(c.Network.Hostname, ShortID(id)) }
 
-// environment is the image's over a default PATH, then HOSTNAME and TERM, then the user's own; HOME last if nobody set it.
+// environment is the image's over a default PATH, then HOSTNAME and TERM, then the host's, then the user's own; HOME last if nobody set it.
 func environment(c *Config, image *v1.Config, w World) []string {
 	base := []string{defaultPath}
 	if !c.Process.UnsetAllEnv {
@@ -150,7 +152,7 @@ func environment(c *Config, image *v1.Config, w World) []string {
 	if c.Process.TTY {
 		more = append(more, "TERM=xterm")
 	}
-	env := MergeEnv(base, append(more, c.Process.Env...)...)
+	env := MergeEnv(base, slices.Concat(more, w.Env, c.Host.Env, c.Process.Env)...)
 	if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, "HOME=") }) {
 		env = append(env, "HOME="+w.User.Home)
 	}
