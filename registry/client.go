@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 	"sync"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -59,6 +60,8 @@ type Client struct {
 	// client certificate is thus shown to its own host only, wherever a redirect leads.
 	transports map[string]*http.Transport
 	sessions   map[sessionKey]*session
+
+	helperPatience time.Duration // how long a credential helper may take
 }
 
 // New makes a client. It reads the proxy settings from the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY, ALL_PROXY and
@@ -83,6 +86,8 @@ func New(opt Options) *Client {
 		dial:       (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 		transports: map[string]*http.Transport{},
 		sessions:   map[sessionKey]*session{},
+
+		helperPatience: helperPatience,
 	}
 }
 

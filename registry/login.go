@@ -33,8 +33,8 @@ import (
 func (c *Client) login(ctx context.Context, host, path string) (authn.Authenticator, error) {
 	type found struct{ auth authn.Authenticator }
 	done := make(chan found, 1)
-	// A helper is somebody's program, may ask a person, and takes no context.
-	go func() { done <- found{c.findLogin(host, path)} }()
+	// A file may be a pipe, which takes no context.
+	go func() { done <- found{c.findLogin(ctx, host, path)} }()
 	select {
 	case f := <-done:
 		return f.auth, nil
@@ -43,7 +43,7 @@ func (c *Client) login(ctx context.Context, host, path string) (authn.Authentica
 	}
 }
 
-func (c *Client) findLogin(host, path string) authn.Authenticator {
+func (c *Client) findLogin(ctx context.Context, host, path string) authn.Authenticator {
 	for _, load := range c.loginSources() {
 		cf, err := load()
 		if err == nil && cf == nil {
@@ -51,7 +51,7 @@ func (c *Client) findLogin(host, path string) authn.Authenticator {
 		}
 		var auth types.AuthConfig
 		if err == nil {
-			auth, err = lookup(cf, host, path)
+			auth, err = c.lookup(ctx, cf, host, path)
 		}
 		if err != nil {
 			c.opt.Log("login for %s: %v", host, err)
@@ -132,7 +132,7 @@ func loadLogins(file string) (*configfile.ConfigFile, error) {
 
 // lookup asks one config file. A helper named for the host beats the one for all, and both beat what is written in the
 // file; there a key may be the host, a URL of it, or (podman's) a host with the beginning of a path, the longest first.
-func lookup(cf *configfile.ConfigFile, host, path string) (types.AuthConfig, error) {
+func (c *Client) lookup(ctx context.Context, cf *configfile.ConfigFile, host, path string) (types.AuthConfig, error) {
 	key := loginKey(host)
 	helper, named := cf.CredentialHelpers[key]
 	if !named {
@@ -144,8 +144,8 @@ func lookup(cf *configfile.ConfigFile, host, path string) (types.AuthConfig, err
 		helper = cf.CredentialsStore
 	}
 	if helper != "" {
-		auth, err := credentials.NewNativeStore(cf, helper).Get(key)
-		if auth.ServerAddress = ""; err != nil || auth != (types.AuthConfig{}) {
+		auth, err := c.askHelper(ctx, helper, key)
+		if err != nil || auth != (types.AuthConfig{}) {
 			return auth, err
 		}
 	}

@@ -28,10 +28,10 @@ func FuzzLogins(f *testing.F) {
 		if cf.CredentialsStore != "" || len(cf.CredentialHelpers) > 0 {
 			return // those are programs, and not to be run here
 		}
-		if _, err := lookup(cf, "a.example", "x/y"); err != nil {
+		if _, err := New(Options{}).lookup(t.Context(), cf, "a.example", "x/y"); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-		if auth, err := lookup(cf, "nowhere.invalid", "x"); err == nil && !bytes.Contains(text, []byte("nowhere")) && !bytes.Contains(text, []byte{'\\'}) && (auth.Password != "" || auth.IdentityToken != "") {
+		if auth, err := New(Options{}).lookup(t.Context(), cf, "nowhere.invalid", "x"); err == nil && !bytes.Contains(text, []byte("nowhere")) && !bytes.Contains(text, []byte{'\\'}) && (auth.Password != "" || auth.IdentityToken != "") {
 			t.Errorf("%q gives nowhere.invalid %+v", text, auth)
 		}
 	})

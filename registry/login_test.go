@@ -309,6 +309,15 @@ func TestLogins(t *testing.T) {
 			t.Errorf("after %v: %v", time.Since(start), err)
 		}
 	})
+	t.Run("silent", func(t *testing.T) {
+		helper("silent", "exec sleep 300")
+		var said string
+		c := New(Options{ConfigDir: dockerDir(`{"credsStore":"silent"}`), Log: func(f string, a ...any) { said += fmt.Sprintf(f, a...) }})
+		c.helperPatience = 10 * time.Millisecond
+		if auth, err := c.login(t.Context(), "a.test", "x"); err != nil || auth != authn.Anonymous || !strings.Contains(said, "docker-credential-silent: error getting credentials - err: no answer for 10ms") {
+			t.Errorf("got %v, %v, said %q", auth, err, said)
+		}
+	})
 	t.Run("no home", func(t *testing.T) {
 		t.Setenv("HOME", "")
 		if auth, err := New(Options{}).login(t.Context(), "a.test", "x"); err != nil || auth != authn.Anonymous {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/internal/given"
 )
 
 // loginFile is Docker's config.json as far as a login changes it. What else is in it stays as it was, keys too that
@@ -32,7 +34,7 @@ type loginEntry struct {
 // readLoginFile reads config.json; one that is not there is empty.
 func readLoginFile(path string) (*loginFile, error) {
 	f := &loginFile{path: path, keys: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
-	data, err := os.ReadFile(path)
+	data, err := given.ReadFile(path, given.Limit)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

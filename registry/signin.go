@@ -43,7 +43,7 @@ func (c *Client) Login(ctx context.Context, host, user, password string) (KeptLo
 	if err != nil {
 		return KeptLogin{}, fmt.Errorf("log in to %q: %w", host, explain(err))
 	}
-	kept, err := c.keepLogin(loginKey(host), user, password)
+	kept, err := c.keepLogin(ctx, loginKey(host), user, password)
 	if err != nil {
 		return KeptLogin{}, fmt.Errorf("keep login for %q: %w", host, err)
 	}
@@ -96,7 +96,7 @@ func (c *Client) verifyLogin(ctx context.Context, host string, auth authn.Authen
 var errNoConfigDir = errors.New("there is no HOME; name a directory with --config or DOCKER_CONFIG")
 
 // keepLogin stores a login that is good.
-func (c *Client) keepLogin(key, user, password string) (KeptLogin, error) {
+func (c *Client) keepLogin(ctx context.Context, key, user, password string) (KeptLogin, error) {
 	f, unlock, err := c.openLogins()
 	if err != nil {
 		return KeptLogin{}, err
@@ -108,7 +108,7 @@ func (c *Client) keepLogin(key, user, password string) (KeptLogin, error) {
 	entry, kept := loginEntry{Auth: encodeLogin(user, password)}, KeptLogin{File: f.path}
 	if helper := f.helper(key); helper != "" {
 		creds := &helpers.Credentials{ServerURL: key, Username: user, Secret: password}
-		if err := client.Store(helperProgram(helper), creds); err != nil {
+		if err := client.Store(c.helperProgram(ctx, helper), creds); err != nil {
 			return KeptLogin{}, fmt.Errorf("docker-credential-%s: %w", helper, err)
 		}
 		entry, kept = loginEntry{}, KeptLogin{Helper: helper}
@@ -120,7 +120,7 @@ func (c *Client) keepLogin(key, user, password string) (KeptLogin, error) {
 }
 
 // Logout forgets the login for a registry. It is no error if there is none.
-func (c *Client) Logout(host string) error {
+func (c *Client) Logout(ctx context.Context, host string) error {
 	f, unlock, err := c.openLogins()
 	if err != nil {
 		return fmt.Errorf("log out of %q: %w", host, err)
@@ -136,7 +136,7 @@ func (c *Client) Logout(host string) error {
 	// A helper may know of a login that the file does not mention.
 	key := loginKey(host)
 	if helper := f.helper(key); helper != "" {
-		if err = client.Erase(helperProgram(helper), key); !found {
+		if err = client.Erase(c.helperProgram(ctx, helper), key); !found {
 			err = nil // there was none: helpers differ in what they say to that
 		}
 	}
@@ -176,9 +176,4 @@ func (c *Client) openLogins() (*loginFile, func(), error) {
 		return nil, nil, err
 	}
 	return f, unlock, nil
-}
-
-// helperProgram runs a credential helper by Docker's rule for its name.
-func helperProgram(helper string) client.ProgramFunc {
-	return client.NewShellProgramFunc("docker-credential-" + helper)
 }

@@ -74,7 +74,7 @@ func TestLogin(t *testing.T) {
 		if fi, err := os.Stat(dir + "/config.json"); err != nil || fi.Mode() != 0o600 {
 			t.Errorf("config.json: %v, %v", fi, err)
 		}
-		if err := c.Logout(reg.host); err != nil {
+		if err := c.Logout(t.Context(), reg.host); err != nil {
 			t.Error(err)
 		}
 		if found, err := c.LoginAgain(t.Context(), reg.host); found || err != nil {
@@ -102,7 +102,7 @@ func TestLoginFile(t *testing.T) {
 	if fi, err := os.Stat(real); err != nil || fi.Mode() != 0o600 {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
 	}
-	if err := c.Logout(reg.host); err != nil {
+	if err := c.Logout(t.Context(), reg.host); err != nil {
 		t.Fatal(err)
 	}
 	var want, got map[string]any
@@ -156,7 +156,7 @@ func TestLoginHelper(t *testing.T) {
 		if tt.helper != "" && (strings.Contains(string(text), basic("me", "hush")) || strings.Contains(string(text), "old")) {
 			t.Errorf("%s: a password in the file: %s", tt.config, text)
 		}
-		if err := c.Logout(reg.host); err != nil {
+		if err := c.Logout(t.Context(), reg.host); err != nil {
 			t.Error(err)
 		}
 		if text, _ := os.ReadFile(dir + "/log"); !strings.HasPrefix(string(text), tt.logged) || tt.logged == "" && len(text) > 0 {
@@ -177,7 +177,7 @@ func TestLoginTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			if _, err := c.keepLogin(fmt.Sprintf("h%d.test", i), "me", "hush"); err != nil {
+			if _, err := c.keepLogin(t.Context(), fmt.Sprintf("h%d.test", i), "me", "hush"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -152,7 +152,7 @@ func addCertificate(cfg *tls.Config, file string) error {
 			return fmt.Errorf("%s holds no certificate", file)
 		}
 	case ".cert":
-		pair, err := tls.LoadX509KeyPair(file, strings.TrimSuffix(file, ".cert")+".key")
+		pair, err := keyPair(file, strings.TrimSuffix(file, ".cert")+".key")
 		if errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("%s has no .key beside it (a CA's name ends in .crt)", file)
 		}
@@ -166,4 +166,17 @@ func addCertificate(cfg *tls.Config, file string) error {
 		}
 	}
 	return nil
+}
+
+// keyPair is tls.LoadX509KeyPair for files that may be anything.
+func keyPair(certificate, key string) (tls.Certificate, error) {
+	public, err := given.ReadFile(certificate, given.Limit)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	private, err := given.ReadFile(key, given.Limit)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
+	return tls.X509KeyPair(public, private)
 }
