@@ -61,7 +61,7 @@ func (s *session) exportCache(ctx context.Context, cache *run.Cache, file string
 	word := "Unchanged"
 	if !same {
 		word = "Exported"
-		if err := exportTo(file, func(f *os.File) error { return write(f) }); err != nil {
+		if err := exportTo(ctx, file, func(f *os.File) error { return write(f) }); err != nil {
 			return err
 		}
 	}

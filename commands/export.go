@@ -24,15 +24,22 @@ func exportCommand(s *session) ([]*option, action) {
 		if output == "" {
 			return c.Export(ctx, s.out)
 		}
-		return exportTo(output, func(f *os.File) error { return c.Export(ctx, f) })
+		ctx, stop := interruptible(ctx)
+		defer stop()
+		err = exportTo(ctx, output, func(f *os.File) error { return c.Export(ctx, f) })
+		if err != nil && ctx.Err() != nil {
+			return &ExitError{Code: 130, Err: errors.New("export: interrupted")}
+		}
+		return err
 	}
 }
 
-// exportTo writes a tar to a file that gets its name once it is whole.
-func exportTo(path string, write func(*os.File) error) error {
+// exportTo writes a tar to a file that gets its name once it is whole. A FIFO is waited for until somebody reads it, as cp(1)
+// and a shell do, or ctx ends.
+func exportTo(ctx context.Context, path string, write func(*os.File) error) error {
 	st, err := os.Stat(path)
 	if err == nil && !st.Mode().IsRegular() { // a device, a FIFO
-		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		f, err := during(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
 		if err != nil {
 			return err
 		}

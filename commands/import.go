@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/run"
 )
 
@@ -60,7 +61,7 @@ func (s *session) importSource(ctx context.Context, from string) (io.ReadCloser,
 	case from == "-":
 		return io.NopCloser(s.in), nil
 	case !strings.HasPrefix(from, "http://") && !strings.HasPrefix(from, "https://"):
-		return os.Open(from)
+		return given.Open(from)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
 	if err != nil {

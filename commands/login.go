@@ -60,7 +60,7 @@ func (s *session) login(ctx context.Context, server string, o loginOptions) erro
 	if err != nil {
 		return err
 	}
-	if err := s.givenPassword(&o); err != nil {
+	if err := s.givenPassword(ctx, &o); err != nil {
 		return err
 	}
 	if o.user == "" && !o.hasPassword {
@@ -88,7 +88,7 @@ func (s *session) login(ctx context.Context, server string, o loginOptions) erro
 }
 
 // givenPassword takes the password from the command line or standard input, by Docker's rules.
-func (s *session) givenPassword(o *loginOptions) error {
+func (s *session) givenPassword(ctx context.Context, o *loginOptions) error {
 	if o.hasPassword && !o.stdin {
 		s.warn("--password shows the password to everybody on this machine; use --password-stdin")
 	}
@@ -101,7 +101,7 @@ func (s *session) givenPassword(o *loginOptions) error {
 	if o.user == "" {
 		return errors.New("the --password-stdin option requires --username to be set")
 	}
-	b, err := io.ReadAll(io.LimitReader(s.in, maxPassword+1))
+	b, err := during(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(s.in, maxPassword+1)) })
 	if err != nil {
 		return fmt.Errorf("read password: %w", err)
 	}
@@ -168,27 +168,28 @@ func (s *session) askPassword(ctx context.Context, o *loginOptions) error {
 	return err
 }
 
-// during waits for somebody to type, or for ctx to end.
-func during(ctx context.Context, read func() (string, error)) (string, error) {
+// during waits for what takes no context, somebody to type or to open the other end of a pipe, or for ctx to end.
+func during[T any](ctx context.Context, wait func() (T, error)) (T, error) {
 	type answer struct {
-		text string
-		err  error
+		value T
+		err   error
 	}
 	got := make(chan answer, 1)
 	go func() {
-		text, err := read()
-		got <- answer{text, err}
+		value, err := wait()
+		got <- answer{value, err}
 	}()
 	select {
 	case a := <-got:
-		return a.text, a.err
+		return a.value, a.err
 	case <-ctx.Done():
-		return "", context.Cause(ctx)
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 
 func logoutCommand(s *session) ([]*option, action) {
-	return nil, func(_ context.Context, args []string) error {
+	return nil, func(ctx context.Context, args []string) error {
 		host, err := registry.ParseHost(strings.Join(args, ""))
 		if err != nil {
 			return err
@@ -199,6 +200,6 @@ func logoutCommand(s *session) ([]*option, action) {
 		}
 		// What a helper had cannot be known, so the words are the same whether there was a login.
 		fmt.Fprintf(s.out, "Removing login credentials for %s\n", host)
-		return client.Logout(host)
+		return client.Logout(ctx, host)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
+	"time"
 
 	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/registry"
@@ -16,12 +18,25 @@ import (
 )
 
 // interruptible ends the context when the user presses Ctrl-C or hull is asked to end, for verbs that have no container
-// to pass signals to. A second signal ends hull at once.
+// to pass signals to. A second signal ends hull at once, and so does time: a read of a silent pipe takes no context. What a
+// hull that ends like this leaves behind, the next one settles.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ended := make(chan struct{})
+	context.AfterFunc(ctx, func() {
+		stop()
+		select {
+		case <-ended:
+		case <-time.After(interruptPatience):
+			fmt.Fprintln(os.Stderr, "hull: interrupted")
+			os.Exit(130)
+		}
+	})
+	return ctx, sync.OnceFunc(func() { close(ended); stop() })
 }
+
+// interruptPatience is how long a verb may take to put things in order once it was interrupted.
+const interruptPatience = 5 * time.Second
 
 // fetching shows on w how an image comes: begin is printed before the first layer is heard of, with the reference. done
 // has to be called when no more will come, and may be called again.

@@ -140,9 +140,12 @@ func (s *session) stay(ctx context.Context, c *run.Container) error {
 func (s *session) createContainer(ctx context.Context, h *run.Host, c run.Config, f run.Fetch) (*run.Container, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	heard := func() {}
+	defer func() { heard() }()
 	begin := f.Begin
 	f.Begin = func(ref registry.Reference) { // not before: to listen costs 0.3 ms
-		pull, _ := interruptible(ctx)
+		var pull context.Context
+		pull, heard = interruptible(ctx)
 		context.AfterFunc(pull, stop)
 		if begin != nil {
 			begin(ref)

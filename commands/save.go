@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/registry"
 )
 
@@ -40,7 +41,7 @@ func saveCommand(s *session) ([]*option, action) {
 		if output == "" {
 			err = h.SaveImages(ctx, s.out, args, docker)
 		} else {
-			err = exportTo(output, func(f *os.File) error { return h.SaveImages(ctx, f, args, docker) })
+			err = exportTo(ctx, output, func(f *os.File) error { return h.SaveImages(ctx, f, args, docker) })
 		}
 		if err != nil && ctx.Err() != nil {
 			return &ExitError{Code: 130, Err: errors.New("save: interrupted")}
@@ -74,7 +75,7 @@ func (s *session) load(ctx context.Context, input, platform string, quiet bool) 
 	archive := s.in
 	if input != "" && input != "-" {
 		var err error
-		if archive, err = os.Open(input); err != nil {
+		if archive, err = given.Open(input); err != nil {
 			return err
 		}
 	} else if term.IsTerminal(int(s.in.Fd())) {

@@ -27,7 +27,13 @@ func volumeExportCommand(s *session) ([]*option, action) {
 		if output == "" {
 			return h.ExportVolume(ctx, args[0], s.out)
 		}
-		return exportTo(output, func(f *os.File) error { return h.ExportVolume(ctx, args[0], f) })
+		ctx, stop := interruptible(ctx)
+		defer stop()
+		err = exportTo(ctx, output, func(f *os.File) error { return h.ExportVolume(ctx, args[0], f) })
+		if err != nil && ctx.Err() != nil {
+			return &ExitError{Code: 130, Err: errors.New("volume export: interrupted")}
+		}
+		return err
 	}
 }
 
