@@ -22,11 +22,20 @@ type flagSet struct {
 	idmap       bool // see IDMapOption
 	// subdir is a path below the source of a bind, which counts as the root on the way there.
 	subdir string
+	// lower is a directory of the host's that an overlay has for its lower one.
+	lower string
 }
 
 // SubdirOption is how mount(8) spells that what is mounted of a bind is a path below its source. Links on the way lead to
 // places below the source only.
 const SubdirOption = "X-mount.subdir="
+
+// LowerOption gives an overlay the directory named LowerDir in its Source as a bind of a directory of the host's, made for the
+// purpose. The container sees an overlay's options, and this way no path of the host's in them.
+const (
+	LowerOption = "X-hull.lower="
+	LowerDir    = "lower"
+)
 
 // mountOptions splits options into flags and the data that the file system itself reads. The words are those of
 // mount(8) and of the runtime specification.
@@ -51,6 +60,8 @@ func mountOptions(options []string) (f flagSet, data string, err error) {
 				f.propagation = bit
 			} else if dir, ok := strings.CutPrefix(o, SubdirOption); ok {
 				f.subdir = dir
+			} else if dir, ok := strings.CutPrefix(o, LowerOption); ok {
+				f.lower = dir
 			} else {
 				rest = append(rest, o)
 			}
@@ -234,6 +245,12 @@ func (b *birth) takeOverlays() error {
 			return err
 		}
 		s := b.slot()
+		if f.lower != "" {
+			below := b.slot()
+			b.call("bind", f.lower, unix.SYS_OPEN_TREE, num(unix.AT_FDCWD), b.str(f.lower), num(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)).into(below)
+			b.moveMount(f.lower, below.value(), m.Source+"/"+LowerDir, 0)
+			b.call("close", f.lower, unix.SYS_CLOSE, below.value())
+		}
 		b.enter(m.Source)
 		root := b.seen(root)
 		b.call("mount overlay on", m.Destination, unix.SYS_MOUNT, b.str("overlay"), b.str(root), b.str("overlay"), num(f.set), b.str(data))

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -30,17 +29,16 @@ func (s *start) overlayBind(m MountSpec) (specs.Mount, error) {
 	n := slices.IndexFunc(s.Mounts, func(o MountSpec) bool { return o.Target == m.Target })
 	dir := s.path("overlay-" + strconv.Itoa(n))
 	if s.looking && isThere(dir+"/work") {
+		_ = os.Mkdir(dir+"/"+ns.LowerDir, 0o700) // older ones have none
 		return s.overlaid(m, dir), nil
 	}
 	if err := s.host.removeTree(dir); err != nil {
 		return fail(err)
 	}
-	dirs := []string{dir, dir + "/upper", dir + "/work"}
 	if s.world.Identity.Mapped {
-		dirs = append(dirs, dir+"/lower")
-		s.lowers = append(s.lowers, ns.Mapped{From: m.Source, At: dir + "/lower"})
+		s.lowers = append(s.lowers, ns.Mapped{From: m.Source, At: dir + "/" + ns.LowerDir})
 	}
-	for _, d := range dirs {
+	for _, d := range []string{dir, dir + "/upper", dir + "/work", dir + "/" + ns.LowerDir} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return fail(err)
 		}
@@ -55,14 +53,15 @@ func (s *start) overlayBind(m MountSpec) (specs.Mount, error) {
 	return s.overlaid(m, dir), nil
 }
 
-// overlaid is the mount of a layer in dir over the source of a bind.
+// overlaid is the mount of a layer in dir over the source of a bind. Its options name neither: the container reads them.
 func (s *start) overlaid(m MountSpec, dir string) specs.Mount {
-	escape := strings.NewReplacer(`\`, `\\`, ",", `\,`, ":", `\:`).Replace
-	from, lower := "/", m.Source
+	from, below, options := dir, "", []string{"nodev"}
 	if s.world.Identity.Mapped && !s.looking { // the way there is closed to the container's ids: see ns.Mapped
-		from, dir, lower = s.host.Images.LayersDir(), "../containers/"+s.ID+"/"+path.Base(dir), "../containers/"+s.ID+"/"+path.Base(dir)+"/lower"
+		from, below = s.host.Images.LayersDir(), "../containers/"+s.ID+"/"+path.Base(dir)+"/"
+	} else {
+		options = append(options, ns.LowerOption+m.Source)
 	}
-	options := []string{"nodev", "lowerdir=" + escape(lower), "upperdir=" + escape(dir+"/upper"), "workdir=" + escape(dir+"/work")}
+	options = append(options, "lowerdir="+below+ns.LowerDir, "upperdir="+below+"upper", "workdir="+below+"work")
 	if s.world.Identity.UserNS {
 		options = append(options, "userxattr")
 	}

@@ -237,7 +237,11 @@ func TestInsideNothingElse(t *testing.T) {
 	if _, err := unix.FcntlInt(f.Fd(), unix.F_SETFD, 0); err != nil { // as its caller may have left it one
 		t.Fatal(err)
 	}
-	v := lookInside(t, func(c *Config) { c.Process.Workdir, c.Network.Hostname = "/made/here", "box" })
+	over := t.TempDir() // a path of the host's that only the caller's own words could give away
+	v := lookInside(t, func(c *Config) {
+		c.Process.Workdir, c.Network.Hostname = "/made/here", "box"
+		c.Files.Mounts = []MountSpec{{Type: MountBind, Source: over, Target: "/over", Overlay: true}}
+	})
 	if v.Fds != nil {
 		t.Errorf("descriptors %q", v.Fds)
 	}
