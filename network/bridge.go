@@ -24,7 +24,7 @@ func (s *Networks) raise(n *Network) error {
 	}
 	s.warnOfForeign(n)
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name = name
+	attrs.Name, attrs.Group = name, n.group()
 	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway.Unmap()))
 	if n.Subnets[0].Prefix.Addr().Is6() {
 		attrs.HardwareAddr = nil
@@ -35,7 +35,7 @@ func (s *Networks) raise(n *Network) error {
 	}
 	err := n.setUp(bridge)
 	if err != nil {
-		err = errors.Join(fmt.Errorf("set up bridge %s: %w", name, err), removeLink(name))
+		err = errors.Join(fmt.Errorf("set up bridge %s: %w", name, err), removeLink(name, 0))
 	}
 	return err
 }
@@ -68,7 +68,7 @@ func (s *Networks) lower(n *Network) error {
 	if n.Driver != "bridge" {
 		return nil
 	}
-	return errors.Join(removeLink(n.Interface()), removeTable(n.Interface()), s.giveBack())
+	return errors.Join(removeTable(n.Interface()), removeLink(n.Interface(), n.group()), s.giveBack())
 }
 
 // plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
@@ -83,10 +83,6 @@ func (n *Network) plug(path string, e *Endpoint) error {
 		return fmt.Errorf("enter network namespace %s: %w", path, err)
 	}
 	defer inside.Close()
-	bridge, err := netlink.LinkByName(n.Interface())
-	if err != nil {
-		return fmt.Errorf("bridge %s: %w", n.Interface(), err)
-	}
 	name, err := freeName(inside)
 	if err != nil {
 		return err
@@ -96,7 +92,7 @@ func (n *Network) plug(path string, e *Endpoint) error {
 		return fmt.Errorf("mac-address %q: %w", e.MAC, err)
 	}
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MasterIndex, attrs.Flags = e.Interface, bridge.Attrs().Index, net.FlagUp
+	attrs.Name, attrs.Group, attrs.MasterIndex, attrs.Flags = e.Interface, n.group(), int(index(n.Interface())), net.FlagUp
 	// Both ends at once, each where it belongs: whoever is killed in between leaves nothing behind that is not the container's.
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns)}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -191,14 +187,12 @@ func within(ns netns.NsHandle, f func()) {
 	<-done
 }
 
-func linkExists(name string) bool {
-	_, err := netlink.LinkByName(name)
-	return err == nil
-}
+func linkExists(name string) bool { return index(name) != 0 }
 
-// removeLink removes an interface, and with it the other end of a cable. It is no error if there is none.
-func removeLink(name string) error {
-	if name == "" {
+// removeLink removes an interface, and with it the other end of a cable, and all others of its group where that is not 0. It
+// is no error if there is none.
+func removeLink(name string, group uint32) error {
+	if name == "" || unlink(name, group) {
 		return nil
 	}
 	link, err := netlink.LinkByName(name)

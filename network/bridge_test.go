@@ -181,7 +181,7 @@ func TestBridgeKilled(t *testing.T) {
 	ctx := context.Background()
 	e := &Endpoint{Container: id("a1"), Name: "a", Network: Bridge}
 	w.container(e)
-	must(t, removeLink(e.Interface)) // as the kernel does when the namespace goes
+	must(t, removeLink(e.Interface, 0)) // as the kernel does when the namespace goes
 	if left, err := w.s.Left(); err != nil || !slices.Equal(left, []string{Bridge}) {
 		t.Errorf("left: %v, %v", left, err)
 	}

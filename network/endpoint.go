@@ -189,20 +189,22 @@ func (s *Networks) Detach(_ context.Context, container string, networks ...strin
 
 // unplug removes an endpoint's cable and writes the network, which does not list it any more, down.
 func (s *Networks) unplug(n *Network, e *Endpoint) error {
-	err := cut(e)
 	n.prune()
+	var err error
+	if len(n.Endpoints) > 0 || !linkExists(n.Interface()) { // else it goes with the bridge
+		err = removeLink(e.Interface, 0)
+	}
+	cut(e)
 	return errors.Join(err, s.refresh(n), s.write(n))
 }
 
-// cut removes the host's end of a cable, and what the kernel remembers of connections through published ports: who sends on
-// by UDP would be led to an address that is nobody's, or another container's.
-func cut(e *Endpoint) error {
-	err := removeLink(e.Interface)
+// cut removes what the kernel remembers of connections through an endpoint's published ports: who sends on by UDP would be led
+// to an address that is nobody's, or another container's.
+func cut(e *Endpoint) {
 	if slices.ContainsFunc(e.Published, func(p Port) bool { return p.Protocol == "udp" }) {
 		forget(e.Address.Addr(), netlink.FAMILY_V4)
 		forget(e.Address6.Addr(), netlink.FAMILY_V6)
 	}
-	return err
 }
 
 // prune drops the endpoints that are dead.

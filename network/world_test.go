@@ -58,7 +58,7 @@ func probe(t *testing.T) {
 	if err != nil {
 		t.Skipf("needs bridge, veth and nftables in the kernel: %v", err)
 	}
-	must(t, removeLink("probe"))
+	must(t, removeLink("probe", 0))
 	n.Driver = "bridge"
 	must(t, s.lower(n))
 }

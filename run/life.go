@@ -167,13 +167,18 @@ func (s *start) create() error {
 	cmd.OwnWorkdir = s.Config.Files.OwnWorkdir && s.Config.Files.ReadOnly && inRootItself(path.Clean(spec.Process.Cwd), spec.Mounts)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Init = s.streams.stdin, s.streams.stdout, s.streams.stderr, s.Config.Process.Init
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
+	var cabled error // not one of Attach's: the program may do without
 	cmd.Attach = func(pid int) error {
 		s.Pid, s.PidStart, s.Boot = pid, startTime(pid), bootID()
 		if s.Detached {
 			s.Monitor = cmp.Or(cmd.Parent(), os.Getpid())
 			s.MonitorStart = startTime(s.Monitor)
 		}
-		return s.attach(pid)
+		if err := s.attach(pid); err != nil {
+			return err
+		}
+		cabled = s.layCables(context.Background())
+		return nil
 	}
 	if s.group != nil {
 		cmd.Hierarchies = s.hierarchies()
@@ -186,7 +191,7 @@ func (s *start) create() error {
 	}
 	s.noteVolumes("mount")
 	s.streams.handedOver()
-	if err := s.plugIn(context.Background()); err != nil {
+	if err := s.plugIn(context.Background(), cabled); err != nil {
 		_ = s.process.Signal(unix.SIGKILL)
 		_, _ = s.process.Wait()
 		return err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -211,10 +212,12 @@ func endOf(e *network.Endpoint) NetworkEnd {
 	return end
 }
 
-// plugIn attaches the container, whose world stands and whose program waits, to its networks. Where there can be none, and
-// nobody has asked for one, it does without: a program that only computes is to start anywhere.
-func (s *start) plugIn(ctx context.Context) error {
-	err := s.layCables(ctx)
+// plugIn ends what layCables has begun, whose error is given, in a container whose world stands and whose program waits. Where
+// there can be no network, and nobody has asked for one, it does without: a program that only computes is to start anywhere.
+func (s *start) plugIn(ctx context.Context, err error) error {
+	if err == nil && !s.host.usesHelper(&s.Config.Network) {
+		return s.askNames()
+	}
 	if !errors.Is(err, network.ErrUnavailable) && !errors.Is(err, usernet.ErrUnavailable) {
 		return err
 	}
@@ -231,7 +234,14 @@ func (s *start) plugIn(ctx context.Context) error {
 	return errors.Join(err, s.host.Networks().Detach(ctx, s.ID), s.renewFiles(ctx, &before))
 }
 
+// layCables attaches the container to its networks, while it prepares its world.
 func (s *start) layCables(ctx context.Context) error {
+	if !s.Config.Network.named() {
+		return nil
+	}
+	if err := awaitNetns(s.Pid); err != nil {
+		return err
+	}
 	if s.host.usesHelper(&s.Config.Network) {
 		return s.plugInHelpers(ctx)
 	}
@@ -241,8 +251,29 @@ func (s *start) layCables(ctx context.Context) error {
 		}
 		s.host.noteNetwork("connect", e.Network, e.NetworkID, s.ID)
 	}
-	return s.askNames()
+	return nil
 }
+
+// awaitNetns waits until a child has made its network namespace, which is among the first things that it does. Until then it
+// is in ours.
+func awaitNetns(pid int) error {
+	ours, err := os.Readlink("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(netnsPatience); ; time.Sleep(50 * time.Microsecond) {
+		theirs, err := os.Readlink(netnsOf(pid))
+		if err != nil || theirs != ours {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return errors.New("the container has made no network namespace")
+		}
+	}
+}
+
+// netnsPatience is longer than the kernel takes on any machine.
+const netnsPatience = 20 * time.Second
 
 func netnsOf(pid int) string { return "/proc/" + strconv.Itoa(pid) + "/ns/net" }
 
