@@ -3,9 +3,7 @@ package commands
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/term"
 )
@@ -32,29 +30,4 @@ func exportCommand(s *session) ([]*option, action) {
 		}
 		return err
 	}
-}
-
-// exportTo writes a tar to a file that gets its name once it is whole. A FIFO is waited for until somebody reads it, as cp(1)
-// and a shell do, or ctx ends.
-func exportTo(ctx context.Context, path string, write func(*os.File) error) error {
-	st, err := os.Stat(path)
-	if err == nil && !st.Mode().IsRegular() { // a device, a FIFO
-		f, err := during(ctx, func() (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) })
-		if err != nil {
-			return err
-		}
-		return errors.Join(write(f), f.Close())
-	}
-	if st, err := os.Stat(filepath.Dir(path)); err != nil || !st.IsDir() {
-		return fmt.Errorf("invalid output path: directory %q does not exist", filepath.Dir(path))
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".hull-export-")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if err := errors.Join(write(f), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
 }
