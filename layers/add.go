@@ -70,12 +70,18 @@ func (s *Store) Ready(ctx context.Context, img *Image, opt AddOptions) (*Image, 
 	if err != nil {
 		return nil, fmt.Errorf("unpack image %q: %w", query, err)
 	}
-	p.top = e.top
-	got, err := s.carryOut(ctx, p, opt)
-	if err != nil {
+	p.images[0].top = e.top
+	if err := s.carryOut(ctx, p, opt); err != nil {
 		return nil, fmt.Errorf("unpack image %q: %w", query, err)
 	}
-	return got, nil
+	return s.form(opt).Lookup(query)
+}
+
+// form is the store as the options would have it.
+func (s *Store) form(opt AddOptions) *Store {
+	form := *s
+	form.OneID = s.OneID || opt.OneID
+	return &form
 }
 
 // or2 gives the first text that is not empty.
@@ -103,7 +109,10 @@ func (s *Store) add(ctx context.Context, name string, img v1.Image, opt AddOptio
 	if err != nil {
 		return nil, err
 	}
-	return s.carryOut(ctx, p, opt)
+	if err := s.carryOut(ctx, p, opt); err != nil {
+		return nil, err
+	}
+	return s.form(opt).Lookup(or2(name, p.images[0].desc.Digest.String()))
 }
 
 // present says whether all of an image is here, without asking its source for more than the manifest.
@@ -121,9 +130,7 @@ func (s *Store) present(img v1.Image, opt AddOptions) *Image {
 			return nil
 		}
 	}
-	form := *s
-	form.OneID = s.OneID || opt.OneID
-	here, err := form.image(e)
+	here, err := s.form(opt).image(e)
 	if err != nil || here.Layers == nil {
 		return nil
 	}
@@ -135,8 +142,7 @@ func (s *Store) present(img v1.Image, opt AddOptions) *Image {
 
 // renamed gives an image that is here one more name, unless it has it.
 func (s *Store) renamed(here *Image, name string, opt AddOptions) (*Image, error) {
-	form := *s
-	form.OneID = s.OneID || opt.OneID
+	form := s.form(opt)
 	query := or2(name, here.Digest)
 	if name != "" {
 		if got, err := form.Lookup(name); err == nil && got.Name == name && got.Digest == here.Digest {
@@ -151,27 +157,25 @@ func (s *Store) renamed(here *Image, name string, opt AddOptions) (*Image, error
 
 // carryOut fetches what is missing and commits, and begins again if somebody pruned in between what was not
 // missing at first.
-func (s *Store) carryOut(ctx context.Context, p *plan, opt AddOptions) (*Image, error) {
+func (s *Store) carryOut(ctx context.Context, p *plan, opt AddOptions) error {
 	p.oneID = s.OneID || opt.OneID
 	for tries := 0; tries < 3; {
 		committed, err := s.attempt(ctx, p, opt)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if slices.ContainsFunc(p.jobs, func(j *job) bool { return j.busy }) {
 			if err := s.await(ctx, p); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
 		tries++
 		if committed {
-			form := *s
-			form.OneID = p.oneID
-			return form.Lookup(or2(p.name, p.desc.Digest.String()))
+			return nil
 		}
 	}
-	return nil, errors.New("layers were removed while they were added")
+	return errors.New("layers were removed while they were added")
 }
 
 // attempt fetches and commits once.

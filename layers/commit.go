@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// commit gives everything its name under the lock, the index last, and says whether the image is complete: what was
-// found at the beginning may have been pruned since. Without name it only keeps finished layers.
+// commit gives everything its name under the lock, the index last, and says whether all images are complete: what was
+// found at the beginning may have been pruned since. Without name it only keeps finished layers, and names the images that
+// are complete if the plan wants some without others.
 func (s *Store) commit(t *temp, p *plan, name bool) (complete bool, err error) {
 	unlock, err := s.lock()
 	if err != nil {
@@ -19,29 +20,42 @@ func (s *Store) commit(t *temp, p *plan, name bool) (complete bool, err error) {
 			return false, fmt.Errorf("keep layer %s: %w", j.desc.Digest, err)
 		}
 	}
-	if !name || !s.complete(p) {
+	ready := slices.DeleteFunc(slices.Clone(p.images), func(i planned) bool { return !s.complete(i.jobs, p.oneID) })
+	complete = len(ready) == len(p.images)
+	if !p.partly && !(name && complete) || len(ready) == 0 {
 		return false, nil
 	}
+	return complete, s.nameImages(t, p, ready)
+}
+
+// nameImages puts images into the index, which all are durable but for the names of their blobs. The caller holds the lock.
+func (s *Store) nameImages(t *temp, p *plan, images []planned) error {
 	for h := range p.raw {
 		if err := os.Rename(t.path(h.Hex), s.blob(h.String())); err != nil {
-			return false, err
+			return err
 		}
 	}
 	for _, dir := range []string{"layers", "layers/sha256", "images/blobs/sha256"} {
 		if err := syncDir(s.path(dir)); err != nil {
-			return false, err
+			return err
 		}
 	}
 	index, err := s.readIndex()
 	if err != nil {
-		return false, err
-	}
-	if isNamed(index, p.name, p.top.Digest) && !slices.ContainsFunc(p.jobs, func(j *job) bool { return j.published }) {
-		return true, nil
+		return err
 	}
 	// A layer that is new under an old name makes a new index too, so that no record speaks of another.
-	setName(index, p.name, p.top)
-	return true, s.writeIndex(index)
+	changed := slices.ContainsFunc(p.jobs, func(j *job) bool { return j.published })
+	for _, i := range images {
+		if !isNamed(index, i.name, i.top.Digest) {
+			changed = true
+		}
+		setName(index, i.name, i.top)
+	}
+	if !changed {
+		return nil
+	}
+	return s.writeIndex(index)
 }
 
 // publish moves what a job finished to its place.
@@ -63,16 +77,16 @@ func (s *Store) publish(j *job) error {
 	return s.publishLayer(j)
 }
 
-// complete says whether all blobs and layers of a plan are in their places.
-func (s *Store) complete(p *plan) bool {
-	for _, j := range p.jobs {
+// complete says whether all blobs and layers of some jobs are in their places.
+func (s *Store) complete(jobs []*job, oneID bool) bool {
+	for _, j := range jobs {
 		if !s.hasBlob(j.desc) {
 			return false
 		}
 		if j.diffID == "" {
 			continue
 		}
-		if _, _, err := s.layer(j.diffID, p.oneID); err != nil {
+		if _, _, err := s.layer(j.diffID, oneID); err != nil {
 			return false
 		}
 	}

@@ -9,88 +9,124 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// plan is an image that is to be added.
+// plan is what is to be done to add images.
 type plan struct {
-	name   string
+	images []planned
 	oneID  bool
-	desc   v1.Descriptor
-	top    v1.Descriptor // what the index is to name: desc, or the index that holds it
-	raw    map[v1.Hash][]byte
-	config *v1.ConfigFile
-	jobs   []*job
-	counts int
+	raw    map[v1.Hash][]byte // manifests and configs
+	jobs   []*job             // one for each blob
+	counts int                // layers that somebody hears of
+
+	// partly says that images are worth having without those that fail.
+	partly bool
 
 	mu       sync.Mutex
 	finished []*job // whose results wait to be made durable
 }
 
-// newPlan asks an image for its manifest and config, and refuses what this store cannot keep.
+// planned is an image of a plan.
+type planned struct {
+	name string
+	desc v1.Descriptor // of its manifest
+	top  v1.Descriptor // what the index is to name: desc, or the index that holds it
+	jobs []*job        // those of the plan that it needs
+}
+
+// newPlan is the plan for one image.
 func newPlan(name string, img v1.Image) (*plan, error) {
+	p := &plan{raw: make(map[v1.Hash][]byte)}
+	return p, p.addImage(name, img)
+}
+
+// addImage asks an image for its manifest and config, and refuses what this store cannot keep.
+func (p *plan) addImage(name string, img v1.Image) error {
 	manifest, err := img.RawManifest()
 	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
+		return fmt.Errorf("read manifest: %w", err)
 	}
 	config, err := img.RawConfigFile()
 	if err != nil {
-		return nil, fmt.Errorf("read config: %w", err)
+		return fmt.Errorf("read config: %w", err)
 	}
 	mediaType, err := img.MediaType()
 	if err != nil {
-		return nil, fmt.Errorf("read manifest: %w", err)
+		return fmt.Errorf("read manifest: %w", err)
 	}
 	if !mediaType.IsImage() {
-		return nil, fmt.Errorf("manifest: media type %q is not an image", mediaType)
+		return fmt.Errorf("manifest: media type %q is not an image", mediaType)
 	}
 	m, err := parseManifest(manifest)
 	if err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
+		return fmt.Errorf("manifest: %w", err)
 	}
-	p := &plan{name: name, counts: len(m.Layers)}
-	p.desc = v1.Descriptor{MediaType: mediaType, Digest: sha256Of(manifest), Size: int64(len(manifest))}
-	p.raw = map[v1.Hash][]byte{p.desc.Digest: manifest, m.Config.Digest: config}
 	if got := sha256Of(config); got != m.Config.Digest || int64(len(config)) != m.Config.Size {
-		return nil, fmt.Errorf("config: digest is %s, but the manifest says %s", got, m.Config.Digest)
+		return fmt.Errorf("config: digest is %s, but the manifest says %s", got, m.Config.Digest)
 	}
-	if p.config, err = v1.ParseConfigFile(bytes.NewReader(config)); err != nil {
-		return nil, fmt.Errorf("config: %w", err)
+	parsed, err := v1.ParseConfigFile(bytes.NewReader(config))
+	if err != nil {
+		return fmt.Errorf("config: %w", err)
 	}
-	p.desc.Platform = p.config.Platform()
-	p.top = p.desc
-	return p, p.addLayers(m, img)
+	i := planned{name: name, desc: v1.Descriptor{
+		MediaType: mediaType, Digest: sha256Of(manifest), Size: int64(len(manifest)), Platform: parsed.Platform(),
+	}}
+	i.top = i.desc
+	if i.jobs, err = p.addLayers(m, img, parsed.RootFS.DiffIDs); err != nil {
+		return err
+	}
+	p.raw[i.desc.Digest], p.raw[m.Config.Digest] = manifest, config
+	p.images = append(p.images, i)
+	return nil
 }
 
-// addLayers makes a job for every blob, once.
-func (p *plan) addLayers(m *v1.Manifest, img v1.Image) error {
-	ids := p.config.RootFS.DiffIDs
+// addLayers makes a job for every blob, once, and gives those of an image.
+func (p *plan) addLayers(m *v1.Manifest, img v1.Image, ids []v1.Hash) (needs []*job, err error) {
 	if len(ids) != len(m.Layers) {
-		return fmt.Errorf("manifest: %d layers, but the config has %d diff IDs", len(m.Layers), len(ids))
+		return nil, fmt.Errorf("manifest: %d layers, but the config has %d diff IDs", len(m.Layers), len(ids))
 	}
-	seen := make(map[v1.Hash]v1.Hash)
+	var fresh []*job
 	for i, l := range m.Layers {
 		if err := or(layerMediaType(l.MediaType), validDigest(ids[i])); err != nil {
-			return fmt.Errorf("layer %s: %w", l.Digest, err)
+			return nil, fmt.Errorf("layer %s: %w", l.Digest, err)
 		}
-		if id, ok := seen[l.Digest]; ok {
-			if id != ids[i] {
-				return fmt.Errorf("layer %s: the config has two diff IDs for it", l.Digest)
-			}
-			continue
+		j := findJob(p.jobs, l)
+		if j == nil {
+			j = findJob(fresh, l)
 		}
-		seen[l.Digest] = ids[i]
-		p.jobs = append(p.jobs, &job{desc: l, diffID: ids[i].String(), index: i, remote: func(off int64) (io.ReadCloser, error) {
-			layer, err := img.LayerByDigest(l.Digest)
-			if err != nil {
-				return nil, err
-			}
-			return openAt(layer, off)
-		}})
+		if j == nil {
+			j = &job{desc: l, diffID: ids[i].String(), index: p.counts + i, remote: func(off int64) (io.ReadCloser, error) {
+				layer, err := img.LayerByDigest(l.Digest)
+				if err != nil {
+					return nil, err
+				}
+				return openAt(layer, off)
+			}}
+			fresh = append(fresh, j)
+		}
+		if j.diffID != ids[i].String() {
+			return nil, fmt.Errorf("layer %s: there are two diff IDs for it", l.Digest)
+		}
+		if j.desc.Size != l.Size {
+			return nil, fmt.Errorf("layer %s: there are two sizes for it", l.Digest)
+		}
+		needs = append(needs, j)
 	}
-	return nil
+	p.jobs, p.counts = append(p.jobs, fresh...), p.counts+len(m.Layers)
+	return needs, nil
+}
+
+// findJob finds the job for a blob.
+func findJob(jobs []*job, d v1.Descriptor) *job {
+	i := slices.IndexFunc(jobs, func(j *job) bool { return j.desc.Digest == d.Digest })
+	if i < 0 {
+		return nil
+	}
+	return jobs[i]
 }
 
 // openAt opens a layer's compressed bytes from one on. An image that can do so by itself, as one in a registry can, has

@@ -16,10 +16,11 @@ func (p *plan) addIndex(index v1.ImageIndex) error {
 	if err != nil {
 		return err
 	}
-	p.top = top
-	if p.raw[p.desc.Digest] == nil {
-		return fmt.Errorf("index %s: image %s is not in it", top.Digest, p.desc.Digest)
+	i := &p.images[0]
+	if p.raw[i.desc.Digest] == nil {
+		return fmt.Errorf("index %s: image %s is not in it", top.Digest, i.desc.Digest)
 	}
+	i.top, i.jobs = top, p.jobs
 	p.counts = len(p.jobs)
 	return nil
 }

@@ -100,9 +100,37 @@ func (h *Host) LoadImages(ctx context.Context, archive *os.File, f Fetch) ([]*la
 		return nil, err
 	}
 	defer done()
-	var loaded []*layers.Image
-	for _, i := range images {
-		added, err := h.loadImage(ctx, i, f)
+	return h.addArchived(ctx, images, f)
+}
+
+// What is added to the store at a time, for each time waits for the disk: so many images, or layers of so many bytes.
+const (
+	togetherImages = 64
+	togetherBytes  = 256 << 20
+)
+
+// addArchived adds images, several at a time. Each comes back as often as it has names.
+func (h *Host) addArchived(ctx context.Context, images []registry.ArchivedImage, f Fetch) (loaded []*layers.Image, err error) {
+	for len(images) > 0 {
+		var batch []layers.Addition
+		for size := int64(0); len(images) > 0 && len(batch) < togetherImages && size < togetherBytes; images = images[1:] {
+			i := images[0]
+			if i.Bare {
+				i.Image = h.sameImage(i.Image)
+			}
+			m, err := i.Image.Manifest()
+			if err != nil {
+				return loaded, err
+			}
+			for _, l := range m.Layers {
+				size += l.Size
+			}
+			batch = append(batch, layers.Addition{Names: i.Names, Image: i.Image})
+		}
+		added, err := h.Images.AddMany(ctx, batch, layers.AddOptions{Progress: f.Progress})
+		for _, img := range added {
+			h.noteLoad(img)
+		}
 		loaded = append(loaded, added...)
 		if err != nil {
 			return loaded, err
@@ -111,32 +139,14 @@ func (h *Host) LoadImages(ctx context.Context, archive *os.File, f Fetch) ([]*la
 	return loaded, nil
 }
 
-// loadImage adds one image, by all its names.
-func (h *Host) loadImage(ctx context.Context, i registry.ArchivedImage, f Fetch) (loaded []*layers.Image, err error) {
-	names := i.Names
-	if len(names) == 0 {
-		names = []string{""}
+// noteLoad notes that an image came out of an archive.
+func (h *Host) noteLoad(img *layers.Image) {
+	attributes := mergeLabels(img.Config.Config.Labels, nil)
+	attributes["name"] = img.ID
+	if ref, err := registry.ParseReference(img.Name); err == nil {
+		attributes["name"] = ref.Familiar()
 	}
-	source := i.Image
-	if i.Bare {
-		source = h.sameImage(source)
-	}
-	for _, name := range names {
-		img, err := h.Images.Add(ctx, name, source, layers.AddOptions{Progress: f.Progress})
-		if err != nil {
-			return loaded, err
-		}
-		named := *img
-		named.Name = name
-		loaded = append(loaded, &named)
-		attributes := mergeLabels(img.Config.Config.Labels, nil)
-		attributes["name"] = img.ID
-		if ref, err := registry.ParseReference(name); err == nil {
-			attributes["name"] = ref.Familiar()
-		}
-		h.note(Event{Type: "image", Action: "load", ID: img.ID, Attributes: attributes})
-	}
-	return loaded, nil
+	h.note(Event{Type: "image", Action: "load", ID: img.ID, Attributes: attributes})
 }
 
 // sameImage gives an image that is here already and has the same configuration, so that one without a manifest of its own

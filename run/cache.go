@@ -214,11 +214,11 @@ func (h *Host) ImportCache(ctx context.Context, archive *os.File, f Fetch) ([]*l
 		return nil, err
 	}
 	defer done()
-	var added []*layers.Image
+	var fresh []registry.ArchivedImage
 	for _, i := range images {
 		digest, err := i.Image.Digest()
 		if err != nil {
-			return added, err
+			return nil, err
 		}
 		if len(i.Names) == 0 && h.keeps(digest.String(), digest) {
 			continue
@@ -229,13 +229,9 @@ func (h *Host) ImportCache(ctx context.Context, archive *os.File, f Fetch) ([]*l
 				continue
 			}
 		}
-		more, err := h.loadImage(ctx, i, f)
-		added = append(added, more...)
-		if err != nil {
-			return added, err
-		}
+		fresh = append(fresh, i)
 	}
-	return added, nil
+	return h.addArchived(ctx, fresh, f)
 }
 
 // keeps says whether there is nothing to be added for a name, or a digest: it stands for another image here, or for the same
