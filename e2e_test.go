@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/go-units"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -40,7 +41,8 @@ func TestMain(m *testing.M) {
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
 // VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
-// on loopback ($PORT1 and $PORT2 are free at the start), and the conditions root, userns (somebody who is not root may make user namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2 being the
+// on loopback ($PORT1 and $PORT2 are free at the start), "explained", which wants hull system df to agree with du about
+// $HULL_ROOT, and the conditions root, userns (somebody who is not root may make user namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2 being the
 // unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED) and slow (somebody has the time: $HULL_TEST_SLOW is set).
 func TestScripts(t *testing.T) {
 	shared, err := filepath.Abs(cmp.Or(os.Getenv("HULL_TEST_IMAGES"), "../shared/images"))
@@ -72,7 +74,7 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(home, 0o700)
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening, "explained": explained,
 			"image": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(volumeImage(shared, ts.MkAbs(args[0]), args[1:]))
 			},
@@ -108,6 +110,28 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// explained is the script command "explained": the rows of hull system df sum up to what du(1) sees, within 1 %.
+func explained(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: explained")
+	}
+	ts.Check(ts.Exec("hull", "system", "df", "--format", "{{.Size}}"))
+	rows, sum := ts.ReadFile("stdout"), int64(0)
+	for row := range strings.FieldsSeq(rows) {
+		size, err := units.FromHumanSize(row)
+		ts.Check(err)
+		sum += size
+	}
+	out, _ := exec.Command("du", "-s", "--block-size=1", ts.Getenv("HULL_ROOT")).Output() // it complains of what it may not read
+	word, _, _ := strings.Cut(string(out), "\t")
+	want, err := strconv.ParseInt(word, 10, 64)
+	ts.Check(err)
+	if max(sum-want, want-sum) > want/100 {
+		ts.Check(ts.Exec("hull", "system", "df", "-v"))
+		ts.Fatalf("df explains %d bytes, du sees %d\n%s", sum, want, rows)
 	}
 }
 

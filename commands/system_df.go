@@ -26,13 +26,17 @@ func usageRows(u *run.DiskUsage) []usageRow {
 	images.reclaimable = images.size - u.Images.Needed(func(id string) bool { return u.ImageIDs[id] > 0 })
 	containers := usageRow{kind: "Containers", total: len(u.Containers)}
 	for _, c := range u.Containers {
-		containers.add(c.Written, c.Status.Alive())
+		containers.add(c.Bytes, c.Status.Alive())
 	}
 	volumes := usageRow{kind: "Local Volumes", total: len(u.Volumes)}
 	for _, v := range u.Volumes {
 		volumes.add(v.Bytes, v.Links > 0)
 	}
-	return []usageRow{images, containers, volumes, {kind: "Build Cache"}}
+	own := usageRow{kind: "Store", total: len(u.Own)} // with it the rows sum up to what du says
+	for _, o := range u.Own {
+		own.add(o.Bytes, true)
+	}
+	return []usageRow{images, containers, volumes, {kind: "Build Cache"}, own}
 }
 
 func (r *usageRow) add(size int64, active bool) {
@@ -108,27 +112,31 @@ func (s *session) verboseUsage(h *run.Host, u *run.DiskUsage, format string) err
 	written := sizes{}
 	var list []*run.Container
 	for _, c := range u.Containers {
-		written[c.Container] = [2]int64{c.Written}
+		written[c.Container] = [2]int64{c.Bytes}
 		list = append(list, c.Container)
 	}
 	containers := containerListing(false, written)
 	containers.shown = "ID Image Command LocalVolumes Size RunningFor Status Names"
 	volumes := volumeUsageListing()
-	cache := cacheListing()
+	cache, own := cacheListing(), ownListing()
 	if format != "" && format != "table" {
-		return printOne(s.out, format, struct{ Images, Containers, Volumes, BuildCache []fields }{
-			images.all(rows), containers.all(list), volumes.all(u.Volumes), cache.all(nil),
+		return printOne(s.out, format, struct{ Images, Containers, Volumes, BuildCache, Store []fields }{
+			images.all(rows), containers.all(list), volumes.all(u.Volumes), cache.all(nil), own.all(u.Own),
 		})
 	}
 	var b strings.Builder
 	b.WriteString("Images space usage:\n\n")
 	images.table(&b, rows)
+	fmt.Fprintf(&b, "\nNeeded by no image: %s\n", diskSize(u.Images.Unneeded()))
 	b.WriteString("\nContainers space usage:\n\n")
 	containers.table(&b, list)
 	b.WriteString("\nLocal Volumes space usage:\n\n")
 	volumes.table(&b, u.Volumes)
 	b.WriteString("\nBuild cache usage: 0B\n\n")
 	cache.table(&b, nil)
+	b.WriteString("\nStore space usage:\n\n")
+	own.table(&b, u.Own)
+	fmt.Fprintf(&b, "\nTotal: %s in %s\n", diskSize(u.Total()), h.Root)
 	_, err = s.out.WriteString(b.String())
 	return err
 }
@@ -153,6 +161,17 @@ func volumeUsageListing() listing[run.VolumeSize] {
 			{"Mountpoint", "MOUNTPOINT", func(v run.VolumeSize) string { return v.Mountpoint }},
 			{"Labels", "LABELS", func(v run.VolumeSize) string { return joinLabels(v.Labels) }},
 			{"Scope", "SCOPE", func(v run.VolumeSize) string { return v.Scope }},
+		},
+	}
+}
+
+// ownListing is of what hull has for itself.
+func ownListing() listing[run.OwnSize] {
+	return listing[run.OwnSize]{
+		shown: "Name Size",
+		columns: []column[run.OwnSize]{
+			{"Name", "NAME", func(o run.OwnSize) string { return o.Name }},
+			{"Size", "SIZE", func(o run.OwnSize) string { return diskSize(o.Bytes) }},
 		},
 	}
 }

@@ -404,8 +404,8 @@ func (s *Store) removeLinks(swept *Pruned, n *needed, keep []string) error {
 		if n.layers["sha256:"+hex] || slices.Contains(keep, filepath.Base(target)) {
 			continue
 		}
-		if _, facts, err := s.linked("sha256:"+hex, one); err == nil {
-			swept.Bytes += facts.Size
+		if number, facts, err := s.linked("sha256:"+hex, one); err == nil {
+			swept.Bytes += s.layerSpace(number, facts)
 		}
 		if err := os.Remove(path); err != nil {
 			return err

@@ -23,6 +23,11 @@ const tempName = "add-"
 // fileName begins the names of small files that are being written.
 const fileName = "file-"
 
+// isOurs says whether a file of tmp/ is the store's.
+func isOurs(name string) bool {
+	return IsPartial(name) || strings.HasPrefix(name, tempName) || strings.HasPrefix(name, fileName)
+}
+
 // temp makes one. Close it.
 func (s *Store) temp() (*temp, error) {
 	for {
@@ -93,10 +98,10 @@ func (s *Store) sweepTemp(partial time.Duration) (int64, error) {
 	var freed int64
 	for _, e := range entries {
 		path := s.path("tmp", e.Name())
-		begun := IsPartial(e.Name())
-		if !begun && !strings.HasPrefix(e.Name(), tempName) && !strings.HasPrefix(e.Name(), fileName) {
+		if !isOurs(e.Name()) {
 			continue
 		}
+		begun := IsPartial(e.Name())
 		if st, err := e.Info(); err != nil || begun && time.Since(st.ModTime()) < partial {
 			continue
 		}
@@ -115,8 +120,37 @@ func (s *Store) sweepTemp(partial time.Duration) (int64, error) {
 	return freed, nil
 }
 
-// DiskSpace sums up what lies below path, in bytes, as far as the caller may look.
-func DiskSpace(path string) (sum int64) {
-	_ = Walk(path, func(st *unix.Stat_t) { sum += st.Blocks * 512 })
-	return sum
+// DiskSpace sums up the blocks that the disk has given to what lies below path, in bytes, as far as the caller may look. A
+// file with several names counts once, as for du(1).
+func DiskSpace(path string) int64 {
+	var t Tally
+	_ = Walk(path, t.Add)
+	return t.Disk
+}
+
+// Tally adds up what [Walk] shows: every file once, however many names it has.
+type Tally struct {
+	Files int64 // lengths of all but directories, in bytes
+	Disk  int64 // blocks of everything, in bytes: less than Files where files have holes, more where they do not fill a block
+
+	seen map[inode]bool // of several names
+}
+
+// Add takes a file.
+func (t *Tally) Add(st *unix.Stat_t) {
+	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if st.Nlink > 1 && !isDir {
+		file := inode{st.Dev, st.Ino}
+		if t.seen[file] {
+			return
+		}
+		if t.seen == nil {
+			t.seen = make(map[inode]bool)
+		}
+		t.seen[file] = true
+	}
+	t.Disk += st.Blocks * 512
+	if !isDir {
+		t.Files += st.Size
+	}
 }

@@ -31,6 +31,7 @@ type UnpackOptions struct {
 type Unpacked struct {
 	Entries int   `json:"entries"`  // tar entries, whiteouts among them
 	Size    int64 `json:"size"`     // sum of the regular files' lengths, in bytes
+	Disk    int64 `json:"disk"`     // what the directory takes up on the disk, in bytes; 0 if nobody has looked
 	AllRoot bool  `json:"all_root"` // everything belongs to 0:0, and there is no device
 	// Both is true when the directory is the same with and without OneID.
 	Both bool `json:"both"`
@@ -67,6 +68,7 @@ func Unpack(ctx context.Context, dir string, r io.Reader, opt UnpackOptions) (*U
 	if err := u.owners.flush(); err != nil {
 		return nil, fmt.Errorf("write owners: %w", err)
 	}
+	u.out.Disk = DiskSpace(dir) // now, while the kernel knows it all, and by somebody who may look at it all
 	return &u.out, nil
 }
 

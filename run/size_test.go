@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTreeSize(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name string, size int) string {
 		path := filepath.Join(dir, name)
@@ -26,18 +26,18 @@ func TestTreeSize(t *testing.T) {
 	if err := os.Symlink("1234567", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := treeSize(dir); n != 1207 || err != nil {
-		t.Error(n, err)
+	h := emptyHost(t)
+	if n, err := h.measure(dir); n.Files != 1207 || err != nil {
+		t.Errorf("%+v, %v", n, err)
 	}
-	if n, err := treeSize(filepath.Join(dir, "nothing")); n != 0 || err != nil {
-		t.Error(n, err)
+	if n, err := h.measure(filepath.Join(dir, "nothing")); n.Files != 0 || n.Disk != 0 || err != nil {
+		t.Errorf("%+v, %v", n, err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "a/b"), 0); err != nil {
 		t.Fatal(err)
 	}
-	h := emptyHost(t)
-	if n, err := h.treeSize(dir); n != 1207 || err != nil {
-		t.Errorf("with a closed directory: %d, %v", n, err)
+	if n, err := h.measure(dir); n.Files != 1207 || err != nil {
+		t.Errorf("with a closed directory: %+v, %v", n, err)
 	}
 	if err := os.Chmod(filepath.Join(dir, "a/b"), 0o700); err != nil {
 		t.Fatal(err)

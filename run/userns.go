@@ -190,9 +190,11 @@ func help(work string, args []string) error {
 	case work == workPlug && len(args) == 1:
 		return helpPlug(args[0])
 	case work == "measure" && len(args) == 1:
-		size, err := treeSize(args[0])
-		fmt.Println(size)
-		return err
+		var t layers.Tally
+		if err := layers.Walk(args[0], t.Add); err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(t)
 	case work == "files" && len(args) == 1:
 		helpFiles(args[0])
 		return nil
