@@ -486,10 +486,18 @@ func (c *Container) needImage(ctx context.Context) error {
 
 // read gives a container's state as it is written, whoever holds its lock.
 func (h *Host) read(id string) (*State, error) {
-	data, err := os.ReadFile(filepath.Join(h.containers(), id, stateFile))
-	if err != nil {
+	var s State
+	if err := h.readInto(id, &s); err != nil {
 		return nil, err
 	}
-	var s State
-	return &s, json.Unmarshal(data, &s)
+	return &s, nil
+}
+
+// readInto gives those fields of a container's state that to, a pointer to a struct, names.
+func (h *Host) readInto(id string, to any) error {
+	data, err := os.ReadFile(filepath.Join(h.containers(), id, stateFile))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, to)
 }

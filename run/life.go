@@ -310,18 +310,7 @@ func (s *start) countOOM(res *Result) {
 // end takes down what is left of a run, writes down how it ended, and lets go of the container.
 func (s *start) end(res Result, failure error) error {
 	defer s.unlock()
-	if s.group == nil && failure == nil {
-		s.removeLateGroups()
-	}
 	return s.takeDown(res, failure, false)
-}
-
-// removeLateGroups removes groups that another hull has made for a container which had none, to pause it, say.
-func (s *start) removeLateGroups() {
-	if now, err := s.host.read(s.ID); err == nil && len(now.Cgroups) > 0 {
-		s.Cgroups = now.Cgroups
-		s.removeGroups()
-	}
 }
 
 // takeDown is end without letting go; again says that the program will be started once more.
@@ -365,8 +354,12 @@ func (s *start) findGroup() error {
 	if !s.saved {
 		return nil
 	}
-	now, err := s.host.read(s.ID)
-	if err != nil {
+	// Not the whole State: encoding/json would first learn all of its types, which takes as long as the rest of the end.
+	var now struct {
+		Cgroups   []string
+		LateGroup bool
+	}
+	if err := s.host.readInto(s.ID, &now); err != nil {
 		return nil
 	}
 	paths := now.Cgroups
@@ -380,6 +373,7 @@ func (s *start) findGroup() error {
 		_ = s.group.Close()
 	}
 	s.Cgroups = paths
+	var err error
 	s.group, err = cgroups.Open(paths)
 	return err
 }
