@@ -7,7 +7,7 @@ export TAGS = urfave_cli_no_docs,nethttpomithttp2
 # Packages whose time hardly shows are compiled without inlining, which takes 1.2 MB off the binary.
 cold := $(foreach p,crypto/... encoding/... math/big net/http text/... vendor/... github.com/google/... \
 	github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
-	github.com/urfave/... github.com/vbauerster/... github.com/vishvananda/...,-gcflags=$p=-l)
+	github.com/urfave/... github.com/vishvananda/...,-gcflags=$p=-l)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build

@@ -2,27 +2,22 @@ package commands
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/hullrun/hull/layers"
-	"github.com/vbauerster/mpb/v8"
-	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/term"
 )
 
 // progress shows what happens to the layers of an image on its way here: a bar for each on a terminal, elsewhere lines in
 // Docker's words. It has no colours, so there is nothing for NO_COLOR to turn off.
 type progress struct {
-	w          io.Writer
+	w          *os.File
 	onTerminal bool
 	words      progressWords
-	bars       *mpb.Progress // nil as long as there is nothing to draw
+	bars       *bars // nil as long as there is nothing to draw
 
 	mu     sync.Mutex // layers come several at once
 	layers map[int]*layerProgress
@@ -33,18 +28,8 @@ type progress struct {
 // layerProgress is one layer. Its phase is one of layers.Event's.
 type layerProgress struct {
 	layers.Event
-	bar  *mpb.Bar
-	at   time.Time // of the last look at done
+	at   time.Time // of the last look at Done
 	rate float64   // bytes a second, smoothed
-	// shown is a copy for the library, which draws from a goroutine of its own: calls into it may wait for that, so no
-	// lock can be held by both.
-	shown atomic.Pointer[layerShown]
-}
-
-// layerShown is what a bar shows of its layer.
-type layerShown struct {
-	layers.Event
-	rate float64
 }
 
 // newProgress shows progress on w; call close when the last event has come, or none will any more. Nil shows nothing.
@@ -77,10 +62,11 @@ func (p *progress) show(e layers.Event) {
 	}
 	before := l.Phase
 	l.measure(e)
-	if p.onTerminal {
-		p.draw(l)
-	} else {
+	switch {
+	case !p.onTerminal:
 		p.say(before, e)
+	case p.bars == nil:
+		p.bars = drawBars(p)
 	}
 }
 
@@ -100,7 +86,6 @@ func (l *layerProgress) measure(e layers.Event) {
 		e.Done = max(e.Done, l.Done)
 	}
 	l.Event = e
-	l.shown.Store(&layerShown{e, l.rate})
 }
 
 // shortDigest is how a layer is called in lines and bars: twelve digits.
@@ -176,62 +161,10 @@ func (p *progress) say(before string, e layers.Event) {
 	}
 }
 
-// draw makes a layer's bar when it is first heard of, and moves it.
-func (p *progress) draw(l *layerProgress) {
-	if p.bars == nil {
-		p.bars = mpb.New(mpb.WithOutput(p.w), mpb.WithRefreshRate(100*time.Millisecond))
-	}
-	if l.bar == nil {
-		id := shortDigest(l.Layer)
-		// A total that is set later does not end the bar when it is reached: unpacking begins again at nought.
-		l.bar = p.bars.New(0, mpb.BarStyle().Padding(" "),
-			mpb.BarPriority(l.Index),
-			mpb.BarWidth(30), mpb.BarFillerClearOnComplete(),
-			mpb.PrependDecorators(decor.Name(id+" "), cell(l, func(l *layerShown) string { return p.words.text(l.Phase) }, decor.WCSyncSpaceR)),
-			mpb.AppendDecorators(cell(l, layerBytes, decor.WCSyncSpaceR), cell(l, layerSpeed, decor.WCSyncSpaceR)))
-		l.bar.SetTotal(l.Total, false)
-	}
-	l.bar.SetCurrent(l.Done)
-	if isEnd(l.Phase) {
-		l.bar.SetTotal(l.Total, true)
-	}
-}
-
-// cell is one column of a bar.
-func cell(l *layerProgress, text func(*layerShown) string, align decor.WC) decor.Decorator {
-	return decor.Any(func(decor.Statistics) string { return text(l.shown.Load()) }, align)
-}
-
-func layerBytes(l *layerShown) string {
-	total := units.HumanSizeWithPrecision(float64(l.Total), 3)
-	if isEnd(l.Phase) {
-		return total
-	}
-	return units.HumanSizeWithPrecision(float64(l.Done), 3) + "/" + total
-}
-
-func layerSpeed(l *layerShown) string {
-	if l.rate <= 0 || isEnd(l.Phase) {
-		return ""
-	}
-	return units.HumanSizeWithPrecision(l.rate, 3) + "/s"
-}
-
 // close leaves the bars as they are and gives the terminal back.
 func (p *progress) close() {
-	if p == nil || p.bars == nil {
-		return
+	if p != nil && p.bars != nil {
+		p.bars.close()
+		p.bars = nil
 	}
-	p.mu.Lock()
-	var bars []*mpb.Bar
-	for _, l := range p.layers {
-		if l.bar != nil {
-			bars = append(bars, l.bar)
-		}
-	}
-	p.mu.Unlock()
-	for _, b := range bars {
-		b.Abort(false) // no effect on one that is complete
-	}
-	p.bars.Wait()
 }

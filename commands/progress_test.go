@@ -71,9 +71,34 @@ func TestProgressBars(t *testing.T) {
 	pull(newProgress(slave))
 	slave.Close()
 	text := <-shown
+	// The first drawing begins where the cursor is, each later one goes back over it, and the last shows how it ended.
+	frames := strings.Split(text, "\x1b[3A")
+	want := "\r111111111111 Already exists                                5MB\x1b[K\r\n" +
+		"\r222222222222 Pull complete                                 4MB\x1b[K\r\n" +
+		"\r333333333333 Downloading    [==============>             ] 2MB/4MB "
+	if last := frames[len(frames)-1]; len(frames) < 5 || !strings.HasPrefix(last, want) {
+		t.Errorf("%d drawings, the last:\n%q\nwant it to begin with\n%q", len(frames), last, want)
+	}
 	for _, want := range []string{"111111111111", "Already exists", "222222222222", "Downloading", "/4MB", "MB/s", "Extracting", "Pull complete", "333333333333"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the bars never showed %q:\n%q", want, text)
+		}
+	}
+}
+
+// TestProgressFits: layers that have ended make room for others on a terminal of few lines.
+func TestProgressFits(t *testing.T) {
+	p := &progress{words: pullWords, layers: map[int]*layerProgress{}}
+	for i, phase := range []string{"download", "done", "extract", "exists", "download"} {
+		p.layers[i] = &layerProgress{Event: layers.Event{Layer: fmt.Sprint("sha256:", i), Index: i, Phase: phase, Done: 1 << 40}}
+	}
+	for most, want := range map[int]string{-1: "01234", 5: "01234", 4: "0234", 3: "024", 2: "02", 0: ""} {
+		got := ""
+		for _, line := range p.lines(most) {
+			got += line[:1]
+		}
+		if got != want {
+			t.Errorf("at most %d: %q, want %q", most, got, want)
 		}
 	}
 }
