@@ -122,7 +122,10 @@ func (c *Cmd) plan(l *line) (*birth, error) {
 func (c *Cmd) write(l *line, recipes ...recipe) (*birth, error) {
 	b := &birth{Cmd: c, spec: c.Spec, line: l, socket: num(l.child), binds: map[int]slot{}, shut: -1}
 	b.data = make([]byte, 8, 8<<10*len(recipes)) // place 0 stays unused: a Store of 0 means none
-	b.calls = make([]early.Call, 0, 80*len(recipes))
+	const calls = 100                            // of a recipe, and the usual PATH fits
+	b.calls = make([]early.Call, 0, calls*len(recipes))
+	b.where = make([]uint8, 0, cap(b.calls))
+	b.steps = make([]step, 0, cap(b.calls))
 	b.userns = b.fresh(specs.UserNamespace)
 	for _, part := range recipes {
 		for _, step := range part {
