@@ -99,6 +99,29 @@ func TestBridge(t *testing.T) {
 			t.Errorf("the host's loopback hears %s", from)
 		}
 	})
+	t.Run("reload", func(t *testing.T) {
+		// A firewall's reload that throws everybody's rules away (nft flush ruleset) opens no port of the host's loopback to
+		// others, who ask for it by the host's address or send to the loopback by way of the host. The next change mends all.
+		conn, err := nftables.New()
+		must(t, err)
+		conn.FlushRuleset()
+		must(t, conn.Flush())
+		w.in(w.neighbour, func() {
+			own, _ := netlink.ParseAddr("127.0.0.1/8")
+			must(t, netlink.AddrDel(link(t, "lo"), own))
+			setSysctl("ipv4", "all", "route_localnet", "1")
+			dst, _ := netlink.ParseIPNet("127.0.0.0/8")
+			must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.IPv4(198, 51, 100, 1)}))
+		})
+		w.barred(w.neighbour, "198.51.100.1:8081")
+		w.barred(w.neighbour, "127.0.0.1:8081")
+		w.container(&Endpoint{Container: id("e5"), Name: "e", Network: Bridge})
+		w.reaches(w.neighbour, "198.51.100.1:8080", "198.51.100.2")
+		w.barred(w.neighbour, "198.51.100.1:8081")
+		w.barred(w.neighbour, "127.0.0.1:8081")
+		w.barred(w.neighbour, at(web)+":80")
+		must(t, w.s.Detach(ctx, id("e5")))
+	})
 	for _, id := range []string{id("a1"), id("b2"), id("c3"), id("d4")} {
 		must(t, w.s.Detach(ctx, id))
 	}

@@ -48,6 +48,10 @@ func ServeNames(dir string, listener *os.File) error {
 	listener.Close()
 	for {
 		c, err := l.Accept()
+		if dns.Passing(err) { // a container may have a thousand questions open
+			time.Sleep(5 * time.Millisecond)
+			continue
+		}
 		if err != nil {
 			return err
 		}

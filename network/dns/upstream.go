@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -161,12 +162,18 @@ func isAnswer(msg, query []byte, q dnsmessage.Question) bool {
 }
 
 // ReadMessage reads a message of DNS over TCP, RFC 1035 4.2.2.
-func ReadMessage(c io.Reader) ([]byte, error) {
+func ReadMessage(c io.Reader) ([]byte, error) { return readMessage(c, maxMessage) }
+
+func readMessage(c io.Reader, most int) ([]byte, error) {
 	var size [2]byte
 	if _, err := io.ReadFull(c, size[:]); err != nil {
 		return nil, err
 	}
-	msg := make([]byte, binary.BigEndian.Uint16(size[:]))
+	n := int(binary.BigEndian.Uint16(size[:]))
+	if n > most {
+		return nil, fmt.Errorf("dns: a message of %d bytes is too long", n)
+	}
+	msg := make([]byte, n)
 	_, err := io.ReadFull(c, msg)
 	return msg, err
 }
