@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"golang.org/x/term"
+
 	"github.com/hullrun/hull/layers"
 )
 
@@ -23,7 +25,11 @@ func diffCommand(s *session) ([]*option, action) {
 			l := diffListing()
 			return l.print(s.out, format, false, changes)
 		}
+		onTerminal := term.IsTerminal(int(s.out.Fd()))
 		for _, c := range changes {
+			if onTerminal { // names are the container's own, and bytes as they are only for a program that reads them
+				c.Path = oneCell(c.Path)
+			}
 			fmt.Fprintf(s.out, "%s %s\n", c.Kind, c.Path)
 		}
 		return nil
