@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -113,78 +111,4 @@ func describeManifest(ref registry.Reference, raw []byte, d v1.Descriptor) manif
 		m.OCIManifest = raw
 	}
 	return m
-}
-
-func imagetoolsCommand(s *session) ([]*option, action) {
-	var raw bool
-	var format string
-	flags := []*option{
-		toggle(&raw, "raw", "print the manifest or index as it is"),
-		text(&format, "format", "FORMAT", "a Go template: .Name, .Manifest.Digest, .Manifest.MediaType, .Manifest.Size"),
-		hide(opt("builder", "NAME", "", func(string) error { return nil })), // there is none
-	}
-	return flags, func(ctx context.Context, args []string) error {
-		ctx, stop := interruptible(ctx)
-		defer stop()
-		if args[0] != "inspect" {
-			return usageError(fmt.Sprintf("buildx imagetools %q: want inspect", args[0]))
-		}
-		ref, err := registry.ParseReference(args[1])
-		if err != nil {
-			return err
-		}
-		client, err := s.client()
-		if err != nil {
-			return err
-		}
-		text, d, err := client.Document(ctx, ref)
-		if err != nil {
-			return err
-		}
-		switch {
-		case raw:
-			_, err = s.out.Write(text)
-			return err
-		case format != "":
-			return s.imagetoolsFormat(format, ref, text, d)
-		}
-		return s.print(func(w io.Writer) { imagetoolsText(w, ref, text, d) })
-	}
-}
-
-// imagetoolsFormat prints what a template asks for. Descriptor and manifest share .Manifest, as in buildx.
-func (s *session) imagetoolsFormat(format string, ref registry.Reference, raw []byte, d v1.Descriptor) error {
-	doc := struct {
-		Name     string `json:"name"`
-		Manifest struct {
-			v1.Descriptor
-			SchemaVersion int64           `json:"schemaVersion,omitempty"`
-			Manifests     []v1.Descriptor `json:"manifests,omitempty"`
-		} `json:"manifest"`
-	}{Name: ref.String()}
-	if err := json.Unmarshal(raw, &doc.Manifest); err != nil {
-		return err
-	}
-	doc.Manifest.Descriptor = d
-	return printInspect(s.out, format, []any{doc})
-}
-
-func imagetoolsText(w io.Writer, ref registry.Reference, raw []byte, d v1.Descriptor) {
-	fmt.Fprintf(w, "Name:      %s\nMediaType: %s\nDigest:    %s\n", ref, d.MediaType, d.Digest)
-	index, err := v1.ParseIndexManifest(bytes.NewReader(raw))
-	if err != nil || !d.MediaType.IsIndex() {
-		return
-	}
-	fmt.Fprint(w, "           \nManifests: \n")
-	for n, entry := range index.Manifests {
-		if n > 0 {
-			fmt.Fprintln(w, "             ")
-		}
-		inner := ref
-		inner.Digest = entry.Digest.String()
-		fmt.Fprintf(w, "  Name:      %s\n  MediaType: %s\n", inner, entry.MediaType)
-		if entry.Platform != nil {
-			fmt.Fprintf(w, "  Platform:  %s\n", entry.Platform)
-		}
-	}
 }

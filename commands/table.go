@@ -65,7 +65,7 @@ func table() []verb {
 		{"manifest annotate", "INDEX IMAGE", 2, 2, "Say which platform an image in an index is for", groupImages, false, manifestAnnotateCommand},
 		{"manifest push", "INDEX", 1, 1, "Send an index, and the images in it, to its registry", groupImages, false, manifestPushCommand},
 		{"manifest rm", "INDEX [INDEX...]", 1, -1, "Forget indexes that are being put together here", groupImages, false, manifestRemoveCommand},
-		{"buildx imagetools", "inspect IMAGE", 2, 2, "Show what an image's name stands for at its registry", groupImages, false, imagetoolsCommand},
+		{"buildx imagetools", "inspect IMAGE | create -t NAME SOURCE...", 1, -1, "Show what an image's name stands for at its registry, or make an index there", groupImages, false, imagetoolsCommand},
 		{"login", "[REGISTRY]", 0, 1, "Log in to a registry", groupImages, false, loginCommand},
 		{"logout", "[REGISTRY]", 0, 1, "Forget the login for a registry", groupImages, false, logoutCommand},
 		{"registry serve", "[DIR]", 0, 1, "Be a registry, of what is in DIR or in a temporary folder", groupImages, false, registryServeCommand},
