@@ -60,6 +60,8 @@ type Client struct {
 	// client certificate is thus shown to its own host only, wherever a redirect leads.
 	transports map[string]*http.Transport
 	sessions   map[sessionKey]*session
+	// limitTold are the hosts whose rate limit was spoken of.
+	limitTold map[string]bool
 
 	helperPatience time.Duration // how long a credential helper may take
 }
@@ -86,6 +88,7 @@ func New(opt Options) *Client {
 		dial:       (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 		transports: map[string]*http.Transport{},
 		sessions:   map[sessionKey]*session{},
+		limitTold:  map[string]bool{},
 
 		helperPatience: helperPatience,
 	}

@@ -164,8 +164,9 @@ func (s *remoteSource) documentOnce(ctx context.Context, ref string) ([]byte, st
 		if !errors.As(err, new(*transport.Error)) { // it has not read what the registry says
 			err = problemf(ErrUnavailable, "manifest %s: %s: %w", ref, resp.Status, err)
 		}
-		return nil, "", err
+		return nil, "", s.sessions[0].limited(resp, err)
 	}
+	s.sessions[0].noteRateLimit(resp.Header)
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxManifestSize+1))
 	if err != nil {
 		return nil, "", problemf(ErrUnavailable, "%w: %w", errBroken, err)
@@ -207,7 +208,7 @@ func (s *remoteSource) head(ctx context.Context, ref Reference) (v1.Descriptor, 
 	}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests:
-		return v1.Descriptor{}, transport.CheckError(resp)
+		return v1.Descriptor{}, s.sessions[0].limited(resp, transport.CheckError(resp))
 	}
 	doc, err := s.top(ctx, ref)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
@@ -90,9 +91,10 @@ type session struct {
 	path  string // the repository at this endpoint
 	scope string // transport.PullScope or PushScope
 
-	mu     sync.Mutex
-	client *http.Client // nil until an answer came
-	scheme string       // to be written in its requests
+	mu       sync.Mutex
+	client   *http.Client // nil until an answer came
+	scheme   string       // to be written in its requests
+	loggedIn bool
 }
 
 // session gives the conversation about ref's repository, an old one if there is one, because of its token.
@@ -163,6 +165,9 @@ func (s *session) connect(ctx context.Context) (*http.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	s.loggedIn = auth != authn.Anonymous
+	s.mu.Unlock()
 	client := s.httpClient(rt)
 	s.keep(client, "https")
 	return client, nil
