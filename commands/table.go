@@ -57,6 +57,7 @@ func table() []verb {
 		{"save|image save", "IMAGE [IMAGE...]", 1, -1, "Write images to an archive", groupImages, false, saveCommand},
 		{"load|image load", "", 0, 0, "Add the images of an archive", groupImages, false, loadCommand},
 		{"import|image import", "FILE|URL|- [NAME[:TAG]]", 1, 2, "Make an image of a file system's tar", groupImages, false, importCommand},
+		{"search", "[REGISTRY/]TERM", 1, 1, "Find images by their names at a registry", groupImages, false, searchCommand},
 		{"lock", "[FILE|IMAGE...]", 0, -1, "Write down in hull.lock what the names of images stand for", groupImages, false, lockCommand},
 		{"cache export", "[IMAGE...] FILE|-", 1, -1, "Write images to a file that stays the same while they do, for a cache", groupImages, false, cacheExportCommand},
 		{"cache import", "FILE|-", 1, 1, "Add what is missing here of such a file", groupImages, false, cacheImportCommand},
