@@ -25,7 +25,7 @@ func (r *runner) ordinary() (who, func(), error) {
 		return who{}, nil, err
 	}
 	w := who{name: "an ordinary user", home: home, cred: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-	w.env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "CI=" + os.Getenv("CI"), "USER=" + r.name()}
+	w.env = []string{"PATH=" + os.Getenv("PATH"), "LANG=C.UTF-8", "CI=" + os.Getenv("CI"), "HULL_TEST_SLOW=" + os.Getenv("HULL_TEST_SLOW"), "USER=" + r.name()}
 	removeGroup, join, err := delegate(uid)
 	if err != nil {
 		fmt.Println("No cgroup for the ordinary user:", err)
