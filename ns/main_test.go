@@ -37,6 +37,7 @@ var verbs = map[string]func(args []string) error{
 	"born":      func(args []string) error { return born(args, 1) },
 	"guest":     guestVerb,
 	"heir":      heir,
+	"usermaps":  userMaps,
 	"forbidden": func([]string) error { return forbidden() },
 }
 
