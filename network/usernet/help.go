@@ -334,7 +334,9 @@ func (h *helper) keep(m *member, process *os.File) {
 	k := &membership{m, make(chan struct{})}
 	h.mu.Lock()
 	h.members[m.ID] = k
-	h.busy++
+	if h.busy++; len(h.members) == 1 {
+		time.AfterFunc(shrinkAfter, shrink)
+	}
 	h.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
@@ -357,6 +359,9 @@ func (h *helper) keep(m *member, process *os.File) {
 		close(k.gone)
 	}()
 }
+
+// shrinkAfter is when a start is over.
+const shrinkAfter = 300 * time.Millisecond
 
 // waitEnd waits until a process has ended, or its pidfd is closed.
 func waitEnd(pidfd *os.File) {

@@ -1,7 +1,7 @@
 // Command bench tells how fast hull is, side by side with whatever peers this machine has: a C program that makes the
 // same container and nothing else (floor/floor.c), crun, podman, docker, and curl | pigz | tar. `make bench` is this program.
 //
-//	bench [-row start,user,fifty,detached,exec,memory,ps,rm,series,pull,again,ten,push,save,load,images,prune,size,init] [-n 50] [-pulls 3]
+//	bench [-row start,user,fifty,detached,exec,memory,ps,rm,series,pull,again,ten,push,save,load,images,prune,net,netstart,helper,size,init] [-n 50] [-pulls 3]
 //
 // Whole processes are timed, from their start until they have ended. The contestants of a row take turns in one run,
 // in an order that rotates, so that what else happens on the machine meets them all; only ratios inside a row mean
@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,7 +35,8 @@ type bench struct {
 	docker   string // the daemon's socket, empty if there is none
 	people   []person
 	missing  []string // peers that could not be had, and why
-	noDisk   error    // why a run cannot have a file system of its own
+	peer     netns.NsHandle
+	noDisk   error // why a run cannot have a file system of its own
 }
 
 // row is one line, or a group of lines, of the table of goals.
@@ -62,6 +64,9 @@ var rows = []row{
 	{"load", "load of it into an empty store, of an archive as hull saves it and as docker does, likewise", (*bench).loadBig},
 	{"images", "images with 500 in the store", (*bench).images},
 	{"prune", "image prune -a of 200 images", (*bench).prune},
+	{"net", "throughput and 1-byte round trips, out to another machine and in through a published port", (*bench).network},
+	{"netstart", "run with the default network, less run --network none", (*bench).networkStart},
+	{"helper", "the process that is an ordinary user's network", (*bench).helper},
 	{"size", "the binary", (*bench).size},
 	{"init", "package initialisers", (*bench).initialisers},
 }
@@ -71,6 +76,10 @@ func main() {
 	n := flag.Int("n", 50, "runs of each contestant in a row of starts")
 	pulls := flag.Int("pulls", 3, "runs of each contestant in a row of big transfers")
 	flag.Parse()
+	if os.Getenv(talkEnv) != "" {
+		fmt.Fprintln(os.Stderr, "talk:", talk())
+		os.Exit(1)
+	}
 	err := outside()
 	if err == nil && inside() {
 		b := &bench{n: *n, pulls: *pulls}

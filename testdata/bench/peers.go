@@ -120,7 +120,7 @@ func (b *bench) dockerd() error {
 		return err
 	}
 	fmt.Println("Setting: dockerd in our namespaces, without bridge and firewall.")
-	server, err := b.startDocker(dir)
+	server, err := b.startDocker(dir, noNetwork...)
 	if server != nil {
 		running = append(running, server)
 	}
@@ -132,10 +132,13 @@ func (b *bench) dockerd() error {
 
 func dockerSocket(dir string) string { return "unix://" + dir + "/sock" }
 
+// noNetwork are a daemon's flags for not touching the network.
+var noNetwork = []string{"--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false"}
+
 // startDocker starts a daemon that keeps everything in dir, and waits until it answers.
-func (b *bench) startDocker(dir string) (*exec.Cmd, error) {
-	server, err := b.server("dockerd", "dockerd", "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid",
-		"-H", dockerSocket(dir), "--bridge=none", "--iptables=false", "--ip-forward=false", "--ip-masq=false", "--cgroup-parent", "/hull-bench", "--insecure-registry", b.registry)
+func (b *bench) startDocker(dir string, flags ...string) (*exec.Cmd, error) {
+	server, err := b.server(filepath.Base(dir), append([]string{"dockerd", "--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid",
+		"-H", dockerSocket(dir), "--cgroup-parent", "/hull-bench", "--insecure-registry", b.registry}, flags...)...)
 	if err != nil {
 		return nil, err
 	}

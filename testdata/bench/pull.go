@@ -118,7 +118,7 @@ func (b *bench) dockerFresh(p person, words ...string) (contestant, error) {
 	var server *exec.Cmd
 	c.before = func(i int) {
 		before(i)
-		server, _ = b.startDocker(dir) // that there is none, docker will say
+		server, _ = b.startDocker(dir, noNetwork...) // that there is none, docker will say
 	}
 	c.after = func(i int) {
 		if server != nil {
