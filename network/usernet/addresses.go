@@ -1,7 +1,9 @@
 package usernet
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
@@ -15,7 +17,7 @@ type specialNet struct {
 
 // special are the host's own addresses that never leave it, and those where clouds tell a machine its secrets: of AWS, Azure,
 // Google Cloud, Oracle, IBM, OpenStack and DigitalOcean (169.254.169.254, in the link-local network like AWS's for
-// containers), of AWS and Google by IPv6, of Alibaba, of Oracle's older ones, and of Azure's agent.
+// containers), of AWS, Google, Oracle and Scaleway by IPv6, of Alibaba, of Oracle's older ones, and of Azure's agent.
 func special() []specialNet {
 	p := netip.MustParsePrefix
 	return []specialNet{
@@ -27,6 +29,8 @@ func special() []specialNet {
 		{p("fe80::/10"), "link-local"},
 		{p("fd00:ec2::/32"), "metadata"},
 		{p("fd20:ce::/32"), "metadata"},
+		{p("fd00:c1::/32"), "metadata"},
+		{p("fd00:42::42/128"), "metadata"},
 		{p("100.100.100.200/32"), "metadata"},
 		{p("192.0.0.192/32"), "metadata"},
 		{p("168.63.129.16/32"), "metadata"},
@@ -37,13 +41,23 @@ func special() []specialNet {
 }
 
 // isOwn says whether an address is one of somebody's own network, where no name of the outside should lead (RFC 1918, 4193,
-// 6598).
+// 6598; and what was set apart once or for the future, 2544, 3879, 1112, which some use as if it were their own).
 func isOwn(a netip.Addr) bool {
-	return a.IsPrivate() || netip.MustParsePrefix("100.64.0.0/10").Contains(a)
+	return a.IsPrivate() || slices.ContainsFunc([]string{"100.64.0.0/10", "198.18.0.0/15", "192.0.0.0/24", "240.0.0.0/4", "fec0::/10"},
+		func(p string) bool { return netip.MustParsePrefix(p).Contains(a) })
+}
+
+// isMine says whether an address is the host's: what goes there does not leave it, nor pass what guards it from outside.
+func isMine(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(addrs, func(mine net.Addr) bool {
+		p, err := netip.ParsePrefix(mine.String())
+		return err == nil && p.Addr() == a
+	})
 }
 
 // inner is the IPv4 address that an IPv6 address stands for, where it is one of those that the host or its NAT64 would take
-// for it (RFC 4291 2.5.5, 6052), so that no rule can be gone around by another spelling.
+// for it (RFC 4291 2.5.5, 2765, 6052, 8215), so that no rule can be gone around by another spelling.
 func inner(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if !a.Is6() {
@@ -51,7 +65,9 @@ func inner(a netip.Addr) netip.Addr {
 	}
 	b := a.As16()
 	compatible := a.Compare(netip.MustParseAddr("::1:0")) >= 0 && netip.MustParsePrefix("::/96").Contains(a)
-	if compatible || netip.MustParsePrefix("64:ff9b::/96").Contains(a) {
+	translated := slices.ContainsFunc([]string{"64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96"},
+		func(p string) bool { return netip.MustParsePrefix(p).Contains(a) })
+	if compatible || translated {
 		return netip.AddrFrom4([4]byte(b[12:]))
 	}
 	if netip.MustParsePrefix("2002::/16").Contains(a) { // 6to4, RFC 3056

@@ -23,7 +23,7 @@ func TestParseAllow(t *testing.T) {
 		{"2001:db8::1", "2001:db8::1/128"}, {"[2001:db8::1]:443", "2001:db8::1/128:443"}, {"::ffff:10.1.2.3", "10.1.2.3/32"},
 		{"[2001:db8::]/32", "!"}, {"a.example, b.example:1", "a.example b.example:1"}, {"host-gateway:8080", "host-gateway:8080"},
 		{"", "!"}, {"a.example,", "!"}, {"a.example:0", "!"}, {"a.example:65536", "!"}, {"a.example:http", "!"}, {"https://a.example", "!"},
-		{"bücher.example", "!"}, {"*", "!"}, {"*.", "!"}, {"a.*.example", "!"}, {"10.0.0.0/33", "!"}, {"a b", "!"},
+		{"127.1", "!"}, {"2130706433", "!"}, {"0x7f000001", "!"}, {"a.0177", "!"}, {"0300.0xa8.1", "!"}, {"7f.example", "7f.example"}, {"bücher.example", "!"}, {"*", "!"}, {"*.", "!"}, {"a.*.example", "!"}, {"10.0.0.0/33", "!"}, {"a b", "!"},
 	} {
 		rules, err := ParseAllow(c.list)
 		var words []string
@@ -181,7 +181,9 @@ func TestRebinding(t *testing.T) {
 		"six.evil.example": netip.IPv6Loopback(), "mapped.evil.example": netip.MustParseAddr("::ffff:127.0.0.1"),
 		"ula.evil.example": netip.MustParseAddr("fd00::1"), "meta6.evil.example": netip.MustParseAddr("fd00:ec2::254"),
 		"nat64.evil.example": netip.MustParseAddr("64:ff9b::a4d:1"), "zero.evil.example": netip.IPv4Unspecified(),
-		"cgnat.evil.example": netip.MustParseAddr("100.64.1.1"), "gateway.evil.example": netip.MustParseAddr("10.0.2.2"),
+		"cgnat.evil.example": netip.MustParseAddr("100.64.1.1"), "site.evil.example": netip.MustParseAddr("fec0::1"),
+		"nat64own.evil.example": netip.MustParseAddr("64:ff9b:1::7f00:1"), "bench.evil.example": netip.MustParseAddr("198.18.0.1"),
+		"classe.evil.example": netip.MustParseAddr("240.0.0.1"), "gateway.evil.example": netip.MustParseAddr("10.0.2.2"),
 	}
 	for name, a := range evil {
 		z.set(name, serverA, a) // hidden behind a harmless one
@@ -393,6 +395,152 @@ func TestDatagramsAllowed(t *testing.T) {
 	}
 }
 
+// TestQUICAnywhere: QUIC is known by its first datagram on any port, wherever in a conversation that comes, and also when the
+// name has had its time; in an allowed network it passes.
+func TestQUICAnywhere(t *testing.T) {
+	z := &zone{ttl: 60}
+	z.set("good.example", serverA)
+	got := make(chan string, 10)
+	at := netip.AddrPortFrom(serverA, 8443)
+	u, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	go func() {
+		buf := make([]byte, 2000)
+		for {
+			n, err := u.Read(buf)
+			if err != nil {
+				return
+			}
+			got <- string(buf[:n])
+		}
+	}()
+	initial := "\xc3\x00\x00\x00\x01\x08" + strings.Repeat("x", 1194)
+	talk := func(b *box, n *Network, quic bool) {
+		t.Helper()
+		c, err := b.dial("udp", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		want := []string{"one", "two"}
+		if quic {
+			want = []string{"one", initial, "\xc3\x6b\x33\x43\xcf\x08xx", "two"}
+		}
+		send := func(s string) { _, _ = io.WriteString(c, s) }
+		send("one")
+		if first := <-got; first != "one" {
+			t.Fatalf("%q came first", first)
+		}
+		if !quic {
+			n.policy.mu.Lock()
+			n.policy.now = func() time.Time { return time.Now().Add(time.Hour) }
+			n.policy.mu.Unlock()
+		}
+		send(initial)
+		send("\xc3\x6b\x33\x43\xcf\x08xx")
+		send("two")
+		for _, w := range want[1:] {
+			if g := <-got; g != w {
+				t.Errorf("%.10q got to the server, want %.10q", g, w)
+			}
+		}
+	}
+	b, n := allowed(t, ModeAllow, "good.example", z)
+	if _, _, err := b.lookup("udp", "good.example", dnsmessage.TypeA, gateway()); err != nil {
+		t.Fatal(err)
+	}
+	talk(b, n, false)
+	if why := refusedFor(n, "good.example:8443"); len(why) != 1 || !strings.Contains(why[0], "QUIC") {
+		t.Errorf("report: %q", why)
+	}
+	b, n = allowed(t, ModeAllow, "198.51.100.0/24", z)
+	talk(b, n, true)
+}
+
+// TestTimeToLive: an address is open for as long as the shortest of the records that led to it lives, and for a moment more.
+func TestTimeToLive(t *testing.T) {
+	z := &zone{ttl: 3600, aliasTTL: 30, alias: map[string]string{"www.good.example": "cdn.other.example"}}
+	z.set("cdn.other.example", serverB)
+	z.set("brief.good.example", serverA)
+	b, n := allowed(t, ModeAllow, "*.good.example", z)
+	later := func(d time.Duration) {
+		n.policy.mu.Lock()
+		defer n.policy.mu.Unlock()
+		n.policy.now = func() time.Time { return time.Now().Add(d) }
+	}
+	at := serveTCP(t, serverB, 0, echoAll)
+	if _, _, err := b.lookup("udp", "www.good.example", dnsmessage.TypeA, gateway()); err != nil {
+		t.Fatal(err)
+	}
+	mustConnect(t, b, at)
+	later(30*time.Second + grace + time.Second)
+	mustRefuse(t, b, n, at, "www.good.example:"+itoa(at.Port()), "not the answer")
+
+	later(0)
+	z.ttl = 0
+	at = serveTCP(t, serverA, 0, echoAll)
+	if _, _, err := b.lookup("udp", "brief.good.example", dnsmessage.TypeA, gateway()); err != nil {
+		t.Fatal(err)
+	}
+	mustConnect(t, b, at)
+	later(grace + time.Second)
+	mustRefuse(t, b, n, at, "brief.good.example:"+itoa(at.Port()), "not the answer")
+}
+
+// TestOwnAddress: no name leads to the host itself, whose guards look outside only, unless its address or host-gateway is
+// allowed.
+func TestOwnAddress(t *testing.T) {
+	z := &zone{ttl: 60}
+	z.set("evil.example", serverA)
+	for _, c := range []struct {
+		list string
+		code dnsmessage.RCode
+	}{{"evil.example", dnsmessage.RCodeRefused}, {"evil.example,198.51.100.1", dnsmessage.RCodeSuccess}} {
+		b, n := allowed(t, ModeAllow, c.list, z)
+		n.policy.mine = isMine
+		if _, code, err := b.lookup("udp", "evil.example", dnsmessage.TypeA, gateway()); err != nil || code != c.code {
+			t.Errorf("%s: %v %v, want %v", c.list, code, err, c.code)
+		}
+	}
+}
+
+// TestHostileNames: what a program asks for is shown to people, and pasted into shells.
+func TestHostileNames(t *testing.T) {
+	z := &zone{ttl: 60}
+	hostile := "\x1b]0;x\x07$(reboot).evil.example"
+	z.set(hostile, serverA)
+	b, n := allowed(t, ModeAllow, "good.example", z)
+	if _, code, err := b.lookup("udp", hostile, dnsmessage.TypeA, gateway()); err != nil || code != dnsmessage.RCodeRefused {
+		t.Fatal(code, err)
+	}
+	if r := n.Report(); len(r.Entries) != 1 || r.Entries[0].To != `"\x1b]0;x\a$(reboot).evil.example"` {
+		t.Errorf("report: %v", r)
+	}
+	b, n = allowed(t, ModeLog, "", z)
+	if _, _, err := b.lookup("udp", hostile, dnsmessage.TypeA, gateway()); err != nil {
+		t.Fatal(err)
+	}
+	mustConnect(t, b, serveTCP(t, serverA, 0, echoAll))
+	r := n.Report()
+	if list := r.List(); list != "" || len(r.Entries) != 1 || strings.ContainsAny(r.Entries[0].To, "\x1b\a") {
+		t.Errorf("list %q, report %v", list, r)
+	}
+	// Nor is a zone changed through the resolver.
+	update := dnsmessage.Message{Header: dnsmessage.Header{ID: 77, OpCode: 5},
+		Questions: []dnsmessage.Question{{Name: dnsmessage.MustNewName("good.example."), Type: dnsmessage.TypeSOA, Class: dnsmessage.ClassINET}}}
+	msg, err := update.Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := n.dns.resolve(msg, "udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(testDevice().IPv4.Addr(), 1000)))
+	if len(answer) < 4 || answer[3]&15 != byte(dnsmessage.RCodeNotImplemented) || z.asked["good.example"] > 0 {
+		t.Errorf("an update: %x", answer)
+	}
+}
+
 // TestReportBounded: a program that tries all addresses there are does not fill the helper's memory.
 func TestReportBounded(t *testing.T) {
 	p := &policy{mode: ModeAllow, now: time.Now}
@@ -416,7 +564,7 @@ func TestSpecialSpellings(t *testing.T) {
 	for _, a := range []string{
 		"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "0.0.0.0", "::",
 		"169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "fe80::1", "224.0.0.1", "ff02::1",
-		"255.255.255.255", "100.100.100.200", "168.63.129.16", "fd20:ce::254", "192.0.0.192",
+		"255.255.255.255", "100.100.100.200", "168.63.129.16", "fd20:ce::254", "192.0.0.192", "fd00:c1::a9fe:a9fe", "fd00:42::42", "::ffff:0:7f00:1", "64:ff9b:1::a9fe:a9fe",
 	} {
 		if p.connect("tcp", netip.AddrPortFrom(netip.MustParseAddr(a), 80)).pass {
 			t.Errorf("%s passes", a)

@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"time"
@@ -22,6 +23,8 @@ type resolver struct {
 }
 
 const dnsPort = 53
+
+const typeDNAME dnsmessage.Type = 39 // RFC 6672
 
 // listen takes port 53 of the gateway's addresses.
 func (r *resolver) listen(n *Network) error {
@@ -48,6 +51,9 @@ func (r *resolver) resolve(query []byte, network string, from net.Addr) []byte {
 	head, question, err := dns.ParseQuery(query)
 	if err != nil {
 		return nil
+	}
+	if head.OpCode != 0 { // to change a zone, for example, RFC 2136
+		return dns.Refuse(head, question, dnsmessage.RCodeNotImplemented)
 	}
 	name := dns.HostName(question.Name)
 	m := r.asker(from)
@@ -100,6 +106,7 @@ func (r *resolver) inspect(name string, msg []byte) bool {
 	if err := p.SkipAllQuestions(); err != nil {
 		return false
 	}
+	ttl := uint32(math.MaxUint32) // of what led to the address, too
 	for {
 		h, err := p.AnswerHeader()
 		if err == dnsmessage.ErrSectionDone {
@@ -109,6 +116,9 @@ func (r *resolver) inspect(name string, msg []byte) bool {
 			return false
 		}
 		var a netip.Addr
+		if h.Type == dnsmessage.TypeCNAME || h.Type == typeDNAME {
+			ttl = min(ttl, h.TTL)
+		}
 		switch h.Type {
 		case dnsmessage.TypeA:
 			res, err := p.AResource()
@@ -128,7 +138,7 @@ func (r *resolver) inspect(name string, msg []byte) bool {
 			}
 			continue
 		}
-		if !r.policy.answer(name, a, time.Duration(h.TTL)*time.Second) {
+		if !r.policy.answer(name, a, time.Duration(min(ttl, h.TTL))*time.Second) {
 			return false
 		}
 	}

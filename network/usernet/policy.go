@@ -2,6 +2,7 @@ package usernet
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -91,6 +92,10 @@ func checkName(name string) error {
 	if name == "" {
 		return errors.New("want HOST[:PORT], *.DOMAIN[:PORT] or NETWORK/BITS[:PORT]")
 	}
+	// What a C library reads as an address, 127.1 or 0x7f000001, is asked of no resolver (inet_aton(3)).
+	if last := name[strings.LastIndexByte(name, '.')+1:]; strings.Trim(last, "0123456789") == "" || strings.HasPrefix(last, "0x") {
+		return fmt.Errorf("%q is no name: write an address as A.B.C.D", name)
+	}
 	for _, c := range []byte(name) {
 		switch {
 		case c >= 0x80:
@@ -147,6 +152,7 @@ type policy struct {
 	internal bool // nothing passes at all
 	gateways []netip.Addr
 	now      func() time.Time
+	mine     func(netip.Addr) bool // whether an address is the host's own; nil for none
 
 	mu     sync.Mutex
 	grants map[netip.Addr][]grant
@@ -232,7 +238,7 @@ func (p *policy) allowed(proto string, to netip.AddrPort) (byName bool, why stri
 			continue
 		}
 		if proto == "udp" && port == 443 && name != HostGateway {
-			return true, "QUIC, whose server name is hidden" // programs go on with TCP
+			return true, hiddenName
 		}
 		return name != HostGateway, ""
 	}
@@ -257,7 +263,7 @@ func (p *policy) ask(name string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.report.add(Entry{What: "dns", To: name, Why: "name not allowed", Refused: true})
+	p.report.add(Entry{What: "dns", To: written(name), Why: "name not allowed", Refused: true})
 	return false
 }
 
@@ -271,7 +277,7 @@ func (p *policy) answer(name string, a netip.Addr, ttl time.Duration) bool {
 	defer p.mu.Unlock()
 	a = inner(a)
 	if p.mode == ModeAllow && !p.mayLead(a) {
-		p.report.add(Entry{What: "dns", To: name, Why: fmt.Sprintf("answered with %s", a), Refused: true})
+		p.report.add(Entry{What: "dns", To: written(name), Why: fmt.Sprintf("answered with %s", a), Refused: true})
 		return false
 	}
 	p.grant(name, a, ttl)
@@ -285,7 +291,7 @@ func (p *policy) mayLead(a netip.Addr) bool {
 			return p.named(s.net, a, 0)
 		}
 	}
-	return !isOwn(a) || p.inNet(a, 0)
+	return !isOwn(a) && (p.mine == nil || !p.mine(a)) || p.inNet(a, 0)
 }
 
 func (p *policy) grant(name string, a netip.Addr, ttl time.Duration) {
@@ -325,7 +331,7 @@ func (p *policy) serverName(name string, to netip.AddrPort) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	why := "TLS for " + name
+	why := "TLS for " + written(name)
 	if name == "" {
 		why = "TLS that names no server"
 	}
@@ -333,12 +339,40 @@ func (p *policy) serverName(name string, to netip.AddrPort) bool {
 	return false
 }
 
+// datagram decides about what is sent on by UDP where names allow it: QUIC hides its server's name on any port. It is only at
+// the beginning that one can tell, but that is where it has to be let through.
+func (p *policy) datagram(to netip.AddrPort, data []byte) bool {
+	if !isQUIC(data) {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if a := inner(to.Addr()); p.mode != ModeAllow || slices.Contains(p.gateways, a) || p.inNet(a, to.Port()) {
+		return true
+	}
+	p.report.add(Entry{What: "udp", To: p.label(to), Why: hiddenName, Refused: true})
+	return false
+}
+
+// hiddenName is why QUIC does not pass by name. Programs go on with TCP.
+const hiddenName = "QUIC, whose server name is hidden"
+
+// isQUIC says whether a datagram begins a connection: a long header with a version that is in use, or made to test whether
+// unknown ones are (RFC 9000 17.2 and 15, 9369, 9287), or Google's own before it was a standard.
+func isQUIC(b []byte) bool {
+	if len(b) < 7 || b[0]&0x80 == 0 {
+		return false
+	}
+	v := binary.BigEndian.Uint32(b[1:])
+	return v == 1 || v == 0x6b3343cf || v>>8 == 0xff0000 || v&0x0f0f0f0f == 0x0a0a0a0a || (b[1] == 'Q' || b[1] == 'T') && b[2] == '0'
+}
+
 // label is the destination as a list would name it: by the name that it was last the answer to, else by its address.
 func (p *policy) label(to netip.AddrPort) string {
 	a := inner(to.Addr())
 	name := a.String()
 	if list := p.grants[a]; len(list) > 0 {
-		name = list[len(list)-1].name
+		name = written(list[len(list)-1].name)
 	} else if slices.Contains(p.gateways, a) {
 		name = HostGateway
 	} else if a.Is6() && to.Port() != 0 {
@@ -384,6 +418,15 @@ func (r *report) add(e Entry) {
 	}
 }
 
+// written is a name as a report may show it. A program can ask for any bytes: one that is no name is quoted, so that neither a
+// terminal obeys it, nor a shell that a list is given to.
+func written(name string) string {
+	if name == "" || checkName(name) == nil {
+		return name
+	}
+	return strconv.QuoteToASCII(name)
+}
+
 // Report is what a helper has refused or, in [ModeLog], seen.
 type Report struct {
 	Entries []Entry
@@ -406,11 +449,11 @@ func (p *policy) snapshot() Report {
 	return r
 }
 
-// List is the allow-list that all which was seen would need.
+// List is the allow-list that all which was seen would need, but for what can be in none.
 func (r *Report) List() string {
 	var words []string
 	for _, e := range r.Entries {
-		if !e.Refused && e.What != "dns" && !slices.Contains(words, e.To) {
+		if !e.Refused && e.What != "dns" && !strings.HasPrefix(e.To, `"`) && !slices.Contains(words, e.To) {
 			words = append(words, e.To)
 		}
 	}

@@ -100,7 +100,7 @@ func (n *Network) connectUDP(r *udp.ForwarderRequest) bool {
 		}
 		defer out.Close()
 		defer endWith(n.lifeOf(o.from), func() { out.Close(); in.Close() })()
-		exchange(in, out, func(err error) {
+		exchange(in, out, func(b []byte) bool { return n.policy.datagram(netip.AddrPortFrom(o.to, id.LocalPort), b) }, func(err error) {
 			if errors.Is(err, unix.ECONNREFUSED) {
 				n.tell(o, noPort)
 			} else {
@@ -123,9 +123,9 @@ func (n *Network) dialUDP(to netip.AddrPort) (*net.UDPConn, error) {
 	return nil, last
 }
 
-// exchange copies datagrams both ways until there has been none for a while. What the outside's kernel says of datagrams that
+// exchange copies datagrams both ways until there has been none for a while, to the outside only those that pass. What the outside's kernel says of datagrams that
 // did not arrive is passed to failed.
-func exchange(in *udpInside, out *net.UDPConn, failed func(error)) {
+func exchange(in *udpInside, out *net.UDPConn, passes func([]byte) bool, failed func(error)) {
 	raw, err := out.SyscallConn()
 	if err != nil {
 		return
@@ -164,7 +164,9 @@ func exchange(in *udpInside, out *net.UDPConn, failed func(error)) {
 			var sent error
 			err := in.read(silence, func(b []byte) {
 				touch()
-				_, sent = out.Write(b)
+				if passes(b) {
+					_, sent = out.Write(b)
+				}
 			})
 			if err == nil {
 				err = sent

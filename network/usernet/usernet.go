@@ -92,7 +92,7 @@ func Open(c Config, names Names) (*Network, error) {
 	if !c.Gateway4.IsValid() && !c.Gateway6.IsValid() {
 		return nil, errors.New("network: no address")
 	}
-	n := &Network{config: c, policy: &policy{mode: c.Mode, rules: c.Allow, internal: c.Internal, now: time.Now}, members: map[netip.Addr]*member{}}
+	n := &Network{config: c, policy: &policy{mode: c.Mode, rules: c.Allow, internal: c.Internal, now: time.Now, mine: isMine}, members: map[netip.Addr]*member{}}
 	for _, g := range []netip.Prefix{c.Gateway4, c.Gateway6} {
 		if g.IsValid() {
 			n.policy.gateways = append(n.policy.gateways, g.Addr())

@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -212,6 +213,7 @@ func opened(t testing.TB, c Config) *Network {
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.policy.mine = nil // here the host has everybody's addresses
 	t.Cleanup(n.Close)
 	return n
 }
@@ -276,8 +278,10 @@ type zone struct {
 	names map[string][]netip.Addr
 	alias map[string]string
 	ttl   uint32
-	asked map[string]int
-	tcp   atomic.Int64
+	// aliasTTL is that of aliases, 0 for ttl.
+	aliasTTL uint32
+	asked    map[string]int
+	tcp      atomic.Int64
 }
 
 func (z *zone) set(name string, addrs ...netip.Addr) {
@@ -315,7 +319,7 @@ func (z *zone) answer(query []byte) []byte {
 	_ = b.StartAnswers()
 	if z.alias[dns.HostName(q.Name)] != "" {
 		to := dnsmessage.MustNewName(name + ".")
-		_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: owner, Class: q.Class, TTL: z.ttl}, dnsmessage.CNAMEResource{CNAME: to})
+		_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: owner, Class: q.Class, TTL: cmp.Or(z.aliasTTL, z.ttl)}, dnsmessage.CNAMEResource{CNAME: to})
 		owner = to
 	}
 	for _, a := range z.names[name] {
