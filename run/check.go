@@ -175,8 +175,8 @@ func (n *NetworkConfig) checkModes() error {
 	if n.named() {
 		return n.checkWishes()
 	}
-	conflict := func(what string) error {
-		return fmt.Errorf("network %q: conflicting options: %s and the network mode", cmp.Or(n.Mode, network.None), what)
+	conflict := func(what string, kind ...string) error {
+		return fmt.Errorf("network %q: conflicting options: %s and the %snetwork mode", cmp.Or(n.Mode, network.None), what, strings.Join(kind, ""))
 	}
 	switch {
 	case len(n.Networks) > 0:
@@ -192,9 +192,9 @@ func (n *NetworkConfig) checkModes() error {
 	case len(n.DNS)+len(n.DNSSearch)+len(n.DNSOptions) > 0:
 		return conflict("dns")
 	case len(n.Publish) > 0 || n.PublishAll:
-		return conflict("port publishing")
+		return conflict("port publishing", "container type ")
 	case len(n.Expose) > 0:
-		return conflict("port exposing")
+		return conflict("port exposing", "container type ")
 	}
 	return nil
 }

@@ -51,6 +51,10 @@ func TestComplete(t *testing.T) {
 		{"selinux", func(c *Config) { c.Isolation.Security.Labels = []string{"disable", "type:x"} }, "SELinux labels are not known yet"},
 		{"shm", func(c *Config) { c.Files.ShmSize = -1 }, "SHM size"},
 		{"network of another", func(c *Config) { c.Network.Mode, c.Network.Hostname = "container:web", "me" }, "conflicting options: hostname and the network mode"},
+		{"network of another, dns", func(c *Config) { c.Network.Mode, c.Network.DNS = "container:web", []string{"10.0.0.1"} }, "conflicting options: dns and the network mode"},
+		{"network of another, ports", func(c *Config) { c.Network.Mode, c.Network.Publish = "container:web", []string{"80:80"} }, "conflicting options: port publishing and the container type network mode"},
+		{"network of another, exposed", func(c *Config) { c.Network.Mode, c.Network.Expose = "container:web", []string{"80/tcp"} }, "conflicting options: port exposing and the container type network mode"},
+		{"network of another, hosts", func(c *Config) { c.Network.Mode, c.Network.AddHost = "container:web", []HostEntry{{"a", "10.0.0.1"}} }, "conflicting options: custom host-to-IP mapping and the network mode"},
 		{"network and none", func(c *Config) { c.Network.Mode, c.Network.Networks = "none", []NetworkWish{{Name: "web"}} }, "cannot attach both"},
 		{"network twice", func(c *Config) {
 			c.Network.Mode, c.Network.Networks = "web", []NetworkWish{{Name: "web"}, {Name: "web"}}

@@ -74,7 +74,7 @@ func (h *Host) checkNetworks(n *NetworkConfig) error {
 		return h.checkHelper(n)
 	}
 	if h.rootless && n.joins() {
-		return fmt.Errorf("network %q: needs root", n.Mode)
+		return fmt.Errorf("network %q: needs root\nput both on one network, where they find each other by name: --network NAME", n.Mode)
 	}
 	if n.joins() {
 		_, err := h.Find(strings.TrimPrefix(n.Mode, modeContainer))
