@@ -141,9 +141,6 @@ func (c *Container) Rename(name string) error {
 		switch {
 		case err == nil:
 			c.note("rename", "oldName", "/"+old)
-			if c.host.rootless {
-				return nil
-			}
 			return c.host.Networks().Rename(c.ID, name)
 		case !errors.Is(err, fs.ErrExist):
 			return fmt.Errorf("rename container %s: %w", c.Name, err)
