@@ -122,6 +122,9 @@ func platformDistance(want, have v1.Platform) int {
 // isAttestation tells whether an index entry is no image but a statement about one (provenance, SBOM), which BuildKit
 // marks by an impossible platform and an annotation. It is never a choice, and never shown as one.
 func isAttestation(d v1.Descriptor) bool {
+	if isSignature(d) {
+		return true
+	}
 	if _, ok := d.Annotations["vnd.docker.reference.type"]; ok {
 		return true
 	}
