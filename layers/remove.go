@@ -197,6 +197,7 @@ func (s *Store) Prune(keep ...string) (*Pruned, error) {
 	freed, err := s.sweepTemp(0)
 	swept.Bytes += freed
 	s.sweepRecords()
+	s.sweepVerified()
 	if err != nil {
 		return swept, fmt.Errorf("prune: %w", err)
 	}

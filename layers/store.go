@@ -10,6 +10,7 @@
 //	layers/0/                always empty
 //	layers/sha256/<hex>      link to ../<n>: the layer with this diff ID is complete
 //	layers/sha256/<hex>-one  the same for somebody with one user id, where that makes a difference
+//	verified/<hex>           by which keys the manifest with this digest is signed, as far as somebody asked
 //	records/                 answers of Lookup, each good as long as index.json is the file it was
 //	tmp/                     what is being made; each entry is locked by its maker
 //	lock                     held while the above is changed
