@@ -111,6 +111,7 @@ const (
 
 // addArchived adds images, several at a time. Each comes back as often as it has names.
 func (h *Host) addArchived(ctx context.Context, images []registry.ArchivedImage, f Fetch) (loaded []*layers.Image, err error) {
+	signers := map[string][]registry.Key{} // by digest
 	for len(images) > 0 {
 		var batch []layers.Addition
 		for size := int64(0); len(images) > 0 && len(batch) < togetherImages && size < togetherBytes; images = images[1:] {
@@ -119,6 +120,9 @@ func (h *Host) addArchived(ctx context.Context, images []registry.ArchivedImage,
 				i.Image = h.sameImage(i.Image)
 			}
 			m, err := i.Image.Manifest()
+			if err == nil {
+				err = h.verifyNames(ctx, i, signers)
+			}
 			if err != nil {
 				return loaded, err
 			}
@@ -130,6 +134,9 @@ func (h *Host) addArchived(ctx context.Context, images []registry.ArchivedImage,
 		added, err := h.Images.AddMany(ctx, batch, layers.AddOptions{Progress: f.Progress})
 		for _, img := range added {
 			h.noteLoad(img)
+			if err == nil {
+				err = h.noteVerified(img, signers[img.Digest])
+			}
 		}
 		loaded = append(loaded, added...)
 		if err != nil {
@@ -147,6 +154,37 @@ func (h *Host) noteLoad(img *layers.Image) {
 		attributes["name"] = ref.Familiar()
 	}
 	h.note(Event{Type: "image", Action: "load", ID: img.ID, Attributes: attributes})
+}
+
+// verifyNames verifies an archive's image for each name that it claims to have, and adds the keys that were found to signers, by
+// digest.
+func (h *Host) verifyNames(ctx context.Context, i registry.ArchivedImage, signers map[string][]registry.Key) error {
+	digest, err := i.Image.Digest()
+	if err != nil {
+		return err
+	}
+	names := i.Names
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	for _, name := range names {
+		var ref registry.Reference
+		if name != "" {
+			if ref, err = registry.ParseReference(name); err != nil {
+				return err
+			}
+		}
+		wanted, err := h.demands(ref)
+		var keys []registry.Key
+		if err == nil {
+			keys, err = h.verify(ctx, i.Image, wanted)
+		}
+		if err != nil {
+			return fmt.Errorf("load %q: %w", name, err)
+		}
+		signers[digest.String()] = append(signers[digest.String()], keys...)
+	}
+	return nil
 }
 
 // sameImage gives an image that is here already and has the same configuration, so that one without a manifest of its own

@@ -44,7 +44,11 @@ func (h *Host) addHello(ctx context.Context, f Fetch) (*layers.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make image %q: %w", "hello", err)
 	}
-	return h.Images.Add(ctx, helloName, img, layers.AddOptions{Progress: f.Progress})
+	added, err := h.Images.Add(ctx, helloName, img, layers.AddOptions{Progress: f.Progress})
+	if err == nil {
+		err = h.Images.NoteVerified(added.Digest, builtIn)
+	}
+	return added, err
 }
 
 func hello() (v1.Image, error) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 
 	"github.com/hullrun/hull/layers"
+	"github.com/hullrun/hull/registry"
 )
 
 // Host is the containers and images below one root directory, as the calling user may use them.
@@ -31,6 +32,8 @@ type Host struct {
 	// it lacks.
 	Dir    string
 	Locked bool
+	// Verify, if not empty, are the keys by one of which every image must be signed that is fetched or that a container is made of.
+	Verify []registry.Key
 
 	rootless    bool
 	sub         subIDs // of a user who is not root

@@ -37,6 +37,8 @@ type Pulled struct {
 	Named string
 	// Fresh is false if all was here already.
 	Fresh bool
+	// Signers are the keys by which it is signed, of those that were wanted.
+	Signers []registry.Key
 }
 
 // Client talks to registries as the configuration files say.
@@ -97,9 +99,21 @@ func (h *Host) Image(ctx context.Context, name string, f Fetch) (*layers.Image, 
 	return pulled.Image, nil
 }
 
-// local finds an image on this disk. One for another platform than was asked for, or with another digest than p has, if
-// that is not nil, is as good as none.
+// local finds an image on this disk that a container may be made of, and unpacks it.
 func (h *Host) local(ctx context.Context, name string, f Fetch, p *pin) (*layers.Image, error) {
+	img, err := h.here(ctx, name, f, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.trust(ctx, name, img); err != nil {
+		return nil, err
+	}
+	return h.Images.Ready(ctx, img, layers.AddOptions{Progress: f.Progress})
+}
+
+// here finds an image on this disk. One for another platform than was asked for, or with another digest than p has, if
+// that is not nil, is as good as none.
+func (h *Host) here(ctx context.Context, name string, f Fetch, p *pin) (*layers.Image, error) {
 	img, err := h.Images.Lookup(name)
 	if isHello(name) && (err != nil || img.Config.Config.Labels[helloLabel] != "" && !isCurrentHello(img)) {
 		p, err := h.Pull(ctx, helloName, f)
@@ -123,7 +137,7 @@ func (h *Host) local(ctx context.Context, name string, f Fetch, p *pin) (*layers
 			return nil, fmt.Errorf("image %q is for %s, not %s%w", name, img.Platform, want, errHidden{layers.ErrNotFound})
 		}
 	}
-	return h.Images.Ready(ctx, img, layers.AddOptions{Progress: f.Progress})
+	return img, nil
 }
 
 // Pull brings an image from a registry or an archive into the store, unless the name still means the one that is here.
@@ -171,6 +185,10 @@ func (h *Host) pullFrom(ctx context.Context, ref registry.Reference, f Fetch, p 
 	if err != nil {
 		return nil, err
 	}
+	wanted, err := h.demands(ref)
+	if err != nil {
+		return nil, fmt.Errorf("pull %q: %w", ref.Familiar(), err)
+	}
 	client, err := h.Client()
 	if err != nil {
 		return nil, err
@@ -182,7 +200,7 @@ func (h *Host) pullFrom(ctx context.Context, ref registry.Reference, f Fetch, p 
 	if p != nil {
 		from.Digest = p.Digest
 	} else if !f.All {
-		if here := h.upToDate(ctx, client, ref, platform, f); here != nil {
+		if here := h.upToDate(ctx, client, ref, platform, wanted); here != nil {
 			return here, nil
 		}
 	}
@@ -199,7 +217,7 @@ func (h *Host) pullFrom(ctx context.Context, ref registry.Reference, f Fetch, p 
 	if err != nil {
 		return nil, err
 	}
-	return h.add(ctx, ref, img, index, f)
+	return h.add(ctx, ref, img, index, wanted, f)
 }
 
 // pullOffline gives the image that is here.
@@ -217,9 +235,9 @@ func (h *Host) pullOffline(ctx context.Context, name string, ref registry.Refere
 	return &Pulled{Image: img, Ref: ref, Named: img.Digest}, nil
 }
 
-// upToDate asks what the name stands for, and gives the image if that is here, ready to run. Whatever is in the way
-// shows again, and better, when the image is fetched.
-func (h *Host) upToDate(ctx context.Context, client *registry.Client, ref registry.Reference, platform *v1.Platform, f Fetch) *Pulled {
+// upToDate asks what the name stands for, and gives the image if that is here, ready to run and signed as is wanted. Whatever
+// is in the way shows again, and better, when the image is fetched.
+func (h *Host) upToDate(ctx context.Context, client *registry.Client, ref registry.Reference, platform *v1.Platform, wanted []demand) *Pulled {
 	here, err := h.Images.Lookup(ref.String())
 	if err != nil || here.Layers == nil || !h.Images.Complete(here) {
 		return nil
@@ -228,7 +246,19 @@ func (h *Host) upToDate(ctx context.Context, client *registry.Client, ref regist
 	if err != nil || there.Digest.String() != here.Digest {
 		return nil
 	}
-	return &Pulled{Image: here, Ref: ref, Named: there.Digest.String()}
+	verified, err := h.Images.Verified(here.Digest)
+	if err != nil {
+		return nil
+	}
+	p := &Pulled{Image: here, Ref: ref, Named: there.Digest.String()}
+	for _, d := range wanted {
+		key, known := d.noted(verified)
+		if !known {
+			return nil
+		}
+		p.Signers = append(p.Signers, key)
+	}
+	return p
 }
 
 func (h *Host) pullArchive(ctx context.Context, name string, f Fetch) (*Pulled, error) {
@@ -247,24 +277,36 @@ func (h *Host) pullArchive(ctx context.Context, name string, f Fetch) (*Pulled, 
 			return nil, err
 		}
 	}
-	return h.add(ctx, ref, img, nil, f)
+	wanted, err := h.demands(ref)
+	if err != nil {
+		return nil, fmt.Errorf("pull %q: %w", name, err)
+	}
+	return h.add(ctx, ref, img, nil, wanted, f)
 }
 
-func (h *Host) add(ctx context.Context, ref registry.Reference, img v1.Image, index v1.ImageIndex, f Fetch) (*Pulled, error) {
+// add verifies an image and adds it under its name, "" for the zero reference.
+func (h *Host) add(ctx context.Context, ref registry.Reference, img v1.Image, index v1.ImageIndex, wanted []demand, f Fetch) (*Pulled, error) {
 	name := ""
 	if ref.Path != "" {
 		name = ref.String()
+	}
+	signers, err := h.verify(ctx, img, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("pull %q: %w", ref.Familiar(), err)
 	}
 	before, _ := h.Images.Lookup(name)
 	got, err := h.Images.Add(ctx, name, img, layers.AddOptions{Progress: f.Progress, Index: index})
 	if err != nil {
 		return nil, err
 	}
+	if err := h.noteVerified(got, signers); err != nil {
+		return nil, err
+	}
 	named, err := registry.Named(img)
 	if err != nil {
 		return nil, err
 	}
-	return &Pulled{Image: got, Ref: ref, Named: named.Digest.String(), Fresh: before == nil || before.Digest != got.Digest}, nil
+	return &Pulled{Image: got, Ref: ref, Named: named.Digest.String(), Fresh: before == nil || before.Digest != got.Digest, Signers: signers}, nil
 }
 
 func parsePlatform(s string) (*v1.Platform, error) {
@@ -280,7 +322,7 @@ func (h *Host) Tag(ctx context.Context, src, dst string) error {
 	if err != nil {
 		return err
 	}
-	img, err := h.local(ctx, src, Fetch{}, nil)
+	img, err := h.here(ctx, src, Fetch{}, nil)
 	if err != nil {
 		return err
 	}

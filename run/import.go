@@ -39,6 +39,9 @@ func (h *Host) Import(ctx context.Context, tar io.Reader, wish ImportConfig) (*l
 			return nil, err
 		}
 	}
+	if err := h.mayImport(opt.Name); err != nil {
+		return nil, fmt.Errorf("import %q: %w", wish.Ref, err)
+	}
 	platform := &v1.Platform{OS: "linux", Architecture: runtime.GOARCH}
 	if wish.Platform != "" {
 		if platform, err = registry.ParsePlatform(wish.Platform); err != nil {
@@ -54,6 +57,22 @@ func (h *Host) Import(ctx context.Context, tar io.Reader, wish ImportConfig) (*l
 	}
 	h.note(Event{Type: "image", Action: "import", ID: img.ID, Attributes: map[string]string{"name": img.ID}})
 	return img, nil
+}
+
+// mayImport is an error for a name, "" for none, of which images must be signed: what is made here never is.
+func (h *Host) mayImport(name string) error {
+	var ref registry.Reference
+	if name != "" {
+		var err error
+		if ref, err = registry.ParseReference(name); err != nil {
+			return err
+		}
+	}
+	wanted, err := h.demands(ref)
+	if err == nil && len(wanted) > 0 {
+		err = fmt.Errorf("an image of that name must be signed by %s, and one that is made here is not", keyNames(wanted[0].keys))
+	}
+	return err
 }
 
 // newName is the full name for an image that is being made.

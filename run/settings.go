@@ -16,12 +16,15 @@ import (
 	"github.com/hullrun/hull/registry"
 )
 
-// Settings is hull's configuration: what its files say together, see [Host.Settings]. A start of an image that is here
-// does not read them.
+// Settings is hull's configuration: what its files say together, see [Host.Settings].
 type Settings struct {
 	// Registries says how to reach registries, by host ("docker.io", "localhost:5000"); "*" stands for all without an
 	// entry of their own.
 	Registries map[string]RegistrySettings `json:"registries"`
+	// Policy is that of one file. Those of several do not become one, see [Host.demands].
+	Policy Policy `json:"policy"`
+
+	policies []filedPolicy
 }
 
 // RegistrySettings is about one registry.
@@ -34,6 +37,9 @@ type RegistrySettings struct {
 	HTTP bool `json:"http"`
 }
 
+// systemConfig is root's word. Its policy holds whatever other file is named.
+const systemConfig = "/etc/hull/config.json"
+
 // ConfigFiles are where the configuration is looked for: the file that $HULL_CONFIG names, and then no other; else
 // /etc/hull/config.json, and after it hull/config.json in the user's configuration directory (XDG Base Directory
 // Specification), whose words count where both speak. Root has the first alone, for sudo can leave it somebody else's HOME.
@@ -41,7 +47,7 @@ func ConfigFiles() []string {
 	if file := os.Getenv("HULL_CONFIG"); file != "" {
 		return []string{file}
 	}
-	files := []string{"/etc/hull/config.json"}
+	files := []string{systemConfig}
 	if os.Geteuid() != 0 {
 		if dir, err := os.UserConfigDir(); err == nil {
 			files = append(files, filepath.Join(dir, "hull/config.json"))
@@ -67,6 +73,13 @@ func (h *Host) Settings() (s Settings, err error) {
 		}
 		s.join(more)
 	}
+	if named {
+		more, err := readSettings(systemConfig)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return Settings{}, fmt.Errorf("read configuration %q: %w", systemConfig, err)
+		}
+		s.policies = append(s.policies, more.policies...)
+	}
 	return s, nil
 }
 
@@ -82,6 +95,12 @@ func readSettings(file string) (s Settings, err error) {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return s, errors.New("there is something behind the closing brace")
+	}
+	if err := s.Policy.check(); err != nil {
+		return s, err
+	}
+	if len(s.Policy) > 0 {
+		s.policies = []filedPolicy{{file, s.Policy}}
 	}
 	all := s.Registries[registry.All]
 	if all.HTTP {
@@ -101,4 +120,5 @@ func (s *Settings) join(more Settings) {
 		s.Registries = map[string]RegistrySettings{}
 	}
 	maps.Copy(s.Registries, more.Registries)
+	s.policies = append(s.policies, more.policies...)
 }
