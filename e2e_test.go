@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
 // VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
-// on loopback ($PORT1 and $PORT2 are free at the start), "explained", which wants hull system df to agree with du about
+// on loopback ($PORT1 and $PORT2 are free at the start), "keys" and "sign" (see there), "explained", which wants hull system df to agree with du about
 // $HULL_ROOT, and the conditions root, userns (somebody who is not root may make user namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2 being the
 // unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED) slow (somebody has the time: $HULL_TEST_SLOW is set) and ci (all
 // has to be performed as it is meant: $CI is set).
@@ -75,7 +75,7 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(home, 0o700)
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening, "explained": explained,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening, "explained": explained, "keys": keys, "sign": sign,
 			"image": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(volumeImage(shared, ts.MkAbs(args[0]), args[1:]))
 			},

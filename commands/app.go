@@ -30,6 +30,8 @@ type session struct {
 	offline bool
 	// locked is the flag; HULL_LOCKED in the environment does the same.
 	locked bool
+	// verify names public keys, by one of which images must be signed.
+	verify []string
 }
 
 // action is what a verb does with the words that are no flags.
@@ -243,6 +245,7 @@ func (s *session) sourceFlags() []*option {
 	return []*option{
 		toggle(&s.offline, "offline", "never ask a registry: an image is on this disk, or an error (also HULL_OFFLINE=1)"),
 		toggle(&s.locked, "locked", "refuse an image that hull.lock lacks (also HULL_LOCKED=1)"),
+		list(&s.verify, "verify", "KEY", "use no image that is not signed by this public key (a file, or env://VARIABLE); of several, by any"),
 	}
 }
 

@@ -29,6 +29,13 @@ func (s *session) host() (*run.Host, error) {
 		return nil, fmt.Errorf("--locked: where am I? %w", err)
 	}
 	h.Warn = func(line string) { s.warn("%s", line) }
+	for _, name := range s.verify {
+		key, err := registry.ReadKey(name)
+		if err != nil {
+			return nil, err
+		}
+		h.Verify = append(h.Verify, key)
+	}
 	return h, nil
 }
 

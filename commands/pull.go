@@ -151,10 +151,14 @@ func (s *session) pull(ctx context.Context, h *run.Host, name string, o pullOpti
 	if pulled.Ref.Path != "" {
 		familiar, full = pulled.Ref.Familiar(), pulled.Ref.String()
 	}
+	signed := ""
+	for _, k := range pulled.Signers {
+		signed += "Signed: by " + k.Name + "\n"
+	}
 	status := "Image is up to date for "
 	if pulled.Fresh {
 		status = "Downloaded newer image for "
 	}
-	_, err = fmt.Fprintf(s.out, "Digest: %s\nStatus: %s%s\n%s\n", cmp.Or(pulled.Named, pulled.Digest), status, familiar, full)
+	_, err = fmt.Fprintf(s.out, "Digest: %s\n%sStatus: %s%s\n%s\n", cmp.Or(pulled.Named, pulled.Digest), signed, status, familiar, full)
 	return err
 }
