@@ -292,7 +292,7 @@ func (h *Host) add(ctx context.Context, ref registry.Reference, img v1.Image, in
 	}
 	signers, err := h.verify(ctx, img, wanted)
 	if err != nil {
-		return nil, fmt.Errorf("pull %q: %w", ref.Familiar(), err)
+		return nil, fmt.Errorf("pull %q: %w", imageWord(ref), err)
 	}
 	before, _ := h.Images.Lookup(name)
 	got, err := h.Images.Add(ctx, name, img, layers.AddOptions{Progress: f.Progress, Index: index})
