@@ -11,7 +11,7 @@ import (
 )
 
 // heapSize is what a start takes of the heap, the stacks in it included.
-const heapSize = 3 << 19
+const heapSize = 2 << 20
 
 // Of madvise(2), since Linux 5.14; earlier ones refuse, and the pages come one by one as before.
 const (
