@@ -261,28 +261,67 @@ func TestBridgeForeign(t *testing.T) {
 	w.clean()
 }
 
-// TestBridgeWarns: who is going to have its packets dropped by others is told so.
+// TestBridgeWarns: who is going to have its packets dropped by others is told so, and how to mend that: as the line says it
+// works, and then nothing is said any more.
 func TestBridgeWarns(t *testing.T) {
-	w := newWorld(t)
-	var said []string
-	w.s.Warn = func(line string) { said = append(said, line) }
+	for _, test := range []struct {
+		name, table string
+		family      nftables.TableFamily
+		chains      []string // the first is the one that drops
+		want        string
+	}{
+		{"firewall", "firewall", nftables.TableFamilyINet, []string{"forwarded"}, "nft insert rule inet firewall forwarded iifname 'hull-*' accept; "},
+		{"iptables", "filter", nftables.TableFamilyIPv4, []string{"FORWARD"}, "iptables -I FORWARD -i hull-+ -j ACCEPT; "},
+		{"docker", "filter", nftables.TableFamilyIPv4, []string{"FORWARD", "DOCKER-USER"}, "iptables -I DOCKER-USER -i hull-+ -j ACCEPT; "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t)
+			var said []string
+			w.s.Warn = func(line string) { said = append(said, line) }
+			dropping(t, test.family, test.table, test.chains)
+			w.serve(w.neighbour, "tcp", ":80")
+			a := w.container(&Endpoint{Container: id("a1"), Name: "a", Network: Bridge})
+			if len(said) != 1 || !strings.Contains(said[0], ": "+test.want) {
+				t.Fatalf("said %q, want %s", said, test.want)
+			}
+			w.barred(a, "198.51.100.2:80")
+			must(t, w.s.Detach(context.Background(), id("a1")))
+			_, commands, _ := strings.Cut(said[0], "nobody outside: ")
+			tool, _, _ := strings.Cut(commands, " ")
+			cmd := exec.Command("sh", "-ec", commands)
+			cmd.Env = []string{"PATH=/usr/sbin:/sbin:/usr/bin:/bin"}
+			switch out, err := cmd.CombinedOutput(); {
+			case strings.Contains(string(out), "not found"):
+				t.Skipf("needs %s", tool)
+			case err != nil:
+				t.Fatalf("%s: %v: %s", commands, err, out)
+			}
+			said = nil
+			b := w.container(&Endpoint{Container: id("b2"), Name: "b", Network: Bridge})
+			w.reaches(b, "198.51.100.2:80", "198.51.100.1")
+			if len(said) != 0 {
+				t.Errorf("said %q", said)
+			}
+			must(t, w.s.Detach(context.Background(), id("b2")))
+			w.clean()
+		})
+	}
+}
+
+// dropping makes a table whose first chain drops what is forwarded, but for what the others, to which it jumps, accept.
+func dropping(t *testing.T, family nftables.TableFamily, name string, chains []string) {
+	t.Helper()
 	conn, err := nftables.New()
 	must(t, err)
 	drop := nftables.ChainPolicyDrop
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
-	chain := conn.AddChain(&nftables.Chain{Name: "FORWARD", Table: table, Type: nftables.ChainTypeFilter,
+	table := conn.AddTable(&nftables.Table{Family: family, Name: name})
+	first := conn.AddChain(&nftables.Chain{Name: chains[0], Table: table, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter, Policy: &drop})
-	must(t, conn.Flush())
-	for _, want := range []int{1, 0} {
-		said = nil
-		w.container(&Endpoint{Container: id("a1"), Name: "a", Network: Bridge})
-		must(t, w.s.Detach(context.Background(), id("a1")))
-		if len(said) != want || want == 1 && !strings.Contains(said[0], "chain FORWARD of the host's table filter drops") {
-			t.Errorf("said %q, want %d", said, want)
-		}
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: slices.Concat(out("hull-x", true), verdict(expr.VerdictAccept))})
-		must(t, conn.Flush())
+	for _, c := range chains[1:] {
+		conn.AddChain(&nftables.Chain{Name: c, Table: table})
+		conn.AddRule(&nftables.Rule{Table: table, Chain: first, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: c}}})
 	}
+	must(t, conn.Flush())
 }
 
 // foreign are the chains that are not hull's, and how many rules each has.

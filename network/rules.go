@@ -242,7 +242,8 @@ func (s *Networks) apply(n *Network) error {
 }
 
 // warnOfForeign tells of another program's rules that drop what is forwarded by default and do not mention hull's bridges:
-// Docker and firewalls of hosts write such. Nobody but who has written them can let hull's packets pass.
+// Docker and firewalls of hosts write such. Nobody but who has written them can let hull's packets pass: an accept counts for its
+// own table. So the line ends with the commands that whoever rules the host may want.
 func (s *Networks) warnOfForeign(n *Network) {
 	conn, err := nftables.New()
 	if err != nil || n.Internal {
@@ -251,22 +252,46 @@ func (s *Networks) warnOfForeign(n *Network) {
 	chains, _ := conn.ListChains()
 	for _, c := range chains {
 		drops := c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop && c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward
-		ip := c.Table.Family == nftables.TableFamilyIPv4 || c.Table.Family == nftables.TableFamilyINet
-		if !drops || !ip || mentions(conn, c) {
-			continue
+		ours := c.Table.Family != nftables.TableFamilyIPv6 || n.IPv6
+		if family := families[c.Table.Family]; drops && ours && family != "" && !mentions(conn, chains, c.Table) {
+			s.warn("network %s: the host's table %s %s drops what its chain %s does not accept, so that containers reach nobody outside: %s",
+				n.Name, family, c.Table.Name, c.Name, remedy(chains, c))
 		}
-		s.warn("network %s: chain %s of the host's table %s drops what is forwarded: let interfaces %s* pass there, or containers reach nobody outside",
-			n.Name, c.Name, c.Table.Name, bridgePrefix)
 	}
 }
 
-// mentions says whether a rule of a chain looks for an interface of hull's.
-func mentions(conn *nftables.Conn, c *nftables.Chain) bool {
-	rules, _ := conn.GetRules(c.Table, c)
-	for _, r := range rules {
-		for _, e := range r.Exprs {
-			if cmp, ok := e.(*expr.Cmp); ok && bytes.HasPrefix(cmp.Data, []byte(bridgePrefix)) {
-				return true
+// families are nft's words for those that are looked into.
+var families = map[nftables.TableFamily]string{nftables.TableFamilyIPv4: "ip", nftables.TableFamilyIPv6: "ip6", nftables.TableFamilyINet: "inet"}
+
+// remedy are the commands that let hull's packets pass a chain. What is in the tables of iptables' own names is changed by
+// iptables, and where Docker rules in the chain that it leaves to others.
+func remedy(chains []*nftables.Chain, c *nftables.Chain) string {
+	tool := map[string]string{"ip": "iptables", "ip6": "ip6tables"}[families[c.Table.Family]]
+	if tool == "" || c.Table.Name != "filter" || c.Name != "FORWARD" {
+		at := fmt.Sprintf("nft insert rule %s %s %s", families[c.Table.Family], c.Table.Name, c.Name)
+		return fmt.Sprintf("%s iifname '%s*' accept; %s oifname '%s*' accept", at, bridgePrefix, at, bridgePrefix)
+	}
+	chain := c.Name
+	for _, other := range chains {
+		if other.Name == "DOCKER-USER" && other.Table.Name == c.Table.Name && other.Table.Family == c.Table.Family {
+			chain = other.Name
+		}
+	}
+	return fmt.Sprintf("%s -I %s -i %s+ -j ACCEPT; %s -I %s -o %s+ -j ACCEPT", tool, chain, bridgePrefix, tool, chain, bridgePrefix)
+}
+
+// mentions says whether a rule of a table looks for an interface of hull's.
+func mentions(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Table) bool {
+	for _, c := range chains {
+		if c.Table.Name != table.Name || c.Table.Family != table.Family {
+			continue
+		}
+		rules, _ := conn.GetRules(c.Table, c)
+		for _, r := range rules {
+			for _, e := range r.Exprs {
+				if cmp, ok := e.(*expr.Cmp); ok && bytes.HasPrefix(cmp.Data, []byte(bridgePrefix)) {
+					return true
+				}
 			}
 		}
 	}
