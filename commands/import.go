@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
 
@@ -36,7 +35,7 @@ func importCommand(s *session) ([]*option, action) {
 		if err != nil {
 			return err
 		}
-		source, err := s.importSource(ctx, args[0])
+		source, err := s.importSource(ctx, h, args[0])
 		if err != nil {
 			return err
 		}
@@ -54,7 +53,7 @@ func importCommand(s *session) ([]*option, action) {
 }
 
 // importSource opens a file, "-" for standard input, or an address.
-func (s *session) importSource(ctx context.Context, from string) (io.ReadCloser, error) {
+func (s *session) importSource(ctx context.Context, h *run.Host, from string) (io.ReadCloser, error) {
 	switch {
 	case from == "-" && term.IsTerminal(int(s.in.Fd())):
 		return nil, errors.New("cannot import from a terminal: redirect standard input")
@@ -63,17 +62,9 @@ func (s *session) importSource(ctx context.Context, from string) (io.ReadCloser,
 	case !strings.HasPrefix(from, "http://") && !strings.HasPrefix(from, "https://"):
 		return given.Open(from)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, from, nil)
+	client, err := h.Client()
 	if err != nil {
 		return nil, err
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
-		return nil, fmt.Errorf("get %s: %s", req.URL.Redacted(), resp.Status)
-	}
-	return resp.Body, nil
+	return client.Get(ctx, from)
 }
