@@ -81,7 +81,7 @@ func (s *start) takeCerts() error {
 	}
 	s.show(bundle, trustedCerts)
 	for _, p := range caBundles() {
-		if s.inImage(p) {
+		if !s.mountedAround(p) && s.inImage(p) {
 			s.show(bundle, p)
 		}
 	}
@@ -135,11 +135,19 @@ func (s *start) inImage(path string) bool {
 	return err == nil && st.Mode().IsRegular()
 }
 
-// show binds a file of the host's, which cannot be written, unless something else was asked for in that place.
+// mountedAround says whether something was asked for in the tree below /etc that a path lies in. What is in a volume is not for
+// us to cover, nor to add to, and a link of the image's may lead from anywhere in the tree into it.
+func (s *start) mountedAround(path string) bool {
+	tree := strings.Join(strings.SplitAfterN(path, "/", 4)[:3], "")
+	return slices.ContainsFunc(s.Mounts, func(m MountSpec) bool {
+		target := strings.TrimSuffix(m.Target, "/") + "/"
+		return strings.HasPrefix(target, tree) || strings.HasPrefix(tree, target)
+	})
+}
+
+// show binds a file of the host's, which cannot be written.
 func (s *start) show(file, place string) {
-	if !slices.ContainsFunc(s.Mounts, func(m MountSpec) bool { return m.Target == place }) {
-		s.world.Mounts = append(s.world.Mounts, specs.Mount{Destination: place, Type: "bind", Source: file, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}})
-	}
+	s.world.Mounts = append(s.world.Mounts, specs.Mount{Destination: place, Type: "bind", Source: file, Options: []string{"bind", "ro", "nosuid", "nodev", "noexec"}})
 }
 
 // proxies are the variables that Docker's config.json has containers started with (docs.docker.com/engine/cli/proxy): those
