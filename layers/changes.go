@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,9 @@ type Stack struct {
 	// OneID says that the container's programs have a single id and can give nothing away, so that a file of the
 	// image which they changed still belongs to whom the image says.
 	OneID bool
+	// Newest, if it is not zero, is the time that no changed file is said to be younger than: a layer is then the same
+	// whenever it was made.
+	Newest time.Time `json:",omitzero"`
 }
 
 // Stack puts a container's upper directory on top of an image.
@@ -260,7 +264,7 @@ func PackChanges(ctx context.Context, w io.Writer, stack Stack, warn func(string
 		return err
 	}
 	c := changePacking{packing: newPacking(ctx, w, warn), owners: owners, oneID: stack.OneID}
-	c.coarse = true
+	c.coarse, c.newest = true, stack.Newest
 	if err := walkUpper(stack.Dirs, c.entry); err != nil {
 		return fmt.Errorf("pack changes: %w", err)
 	}

@@ -63,6 +63,7 @@ type packing struct {
 	tar *tar.Writer
 	// coarse cuts times to seconds, as Docker does in layers: what is finer takes a kilobyte for each file.
 	coarse bool
+	newest time.Time        // see [Stack]
 	links  map[inode]string // the first name of each file that has several
 	left   inode            // a directory that is left out
 	warn   func(string)
@@ -177,6 +178,9 @@ func (p *packing) header(f *held, name string) (*tar.Header, error) {
 	}
 	if p.coarse {
 		h.ModTime = h.ModTime.Truncate(time.Second)
+	}
+	if !p.newest.IsZero() && h.ModTime.After(p.newest) {
+		h.ModTime = p.newest
 	}
 	switch f.kind() {
 	case unix.S_IFREG:

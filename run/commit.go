@@ -36,6 +36,13 @@ func (c *Container) Commit(ctx context.Context, wish CommitConfig) (*layers.Imag
 	if opt.Created, err = imageTime(); err != nil {
 		return nil, err
 	}
+	newest, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
+	if !newest.IsZero() {
+		opt.Container = "" // another one each time
+	}
 	if wish.Ref != "" {
 		if opt.Name, err = newName(wish.Ref); err != nil {
 			return nil, err
@@ -57,6 +64,7 @@ func (c *Container) Commit(ctx context.Context, wish CommitConfig) (*layers.Imag
 	defer inUse.Close()
 	var img *layers.Image
 	err = c.asItLies(ctx, func(stack layers.Stack) (err error) {
+		stack.Newest = newest
 		// However this ends, the container must run on.
 		ctx, stop := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 		defer stop()

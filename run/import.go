@@ -87,12 +87,21 @@ func newName(name string) (string, error) {
 	return ref.String(), nil
 }
 
-// imageTime is when an image says that it was made: now, or SOURCE_DATE_EPOCH (seconds since 1970, by the specification of
-// reproducible-builds.org), so that the same input makes the same image at any time.
+// imageTime is when an image says that it was made: now, or the time of sourceDate.
 func imageTime() (time.Time, error) {
+	t, err := sourceDate()
+	if err == nil && t.IsZero() {
+		t = time.Now()
+	}
+	return t, err
+}
+
+// sourceDate is SOURCE_DATE_EPOCH (seconds since 1970, by the specification of reproducible-builds.org), by which the same
+// input makes the same image at any time and place; the zero time if that is not set.
+func sourceDate() (time.Time, error) {
 	text := os.Getenv("SOURCE_DATE_EPOCH")
 	if text == "" {
-		return time.Now(), nil
+		return time.Time{}, nil
 	}
 	seconds, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
