@@ -17,7 +17,9 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -336,6 +338,58 @@ func TestMirrors(t *testing.T) {
 	none, _ := ParseReference("registry.test/library/none")
 	if _, err := newClient().Pull(t.Context(), none, nil); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "registry.test") {
 		t.Errorf("an image that nobody has: %v", err)
+	}
+}
+
+// TestMirrorLogin: a login for a registry stays there. A mirror that asks for one, or passes on to itself, gets its own or none.
+func TestMirrorLogin(t *testing.T) {
+	hub, mirror := newRegistry(t), newRegistry(t)
+	img := makeImage(t, hostHere(), 1000)
+	img.put(t, hub, "x", "v1")
+	img.put(t, mirror, "x", "v1")
+	var mu sync.Mutex
+	seen := map[string][]string{} // users by server
+	guard := func(name string, reg *testRegistry) {
+		reg.guard(func(w http.ResponseWriter, r *http.Request) bool {
+			user, _, ok := r.BasicAuth()
+			mu.Lock()
+			if header := r.Header.Get("Authorization"); header != "" && !slices.Contains(seen[name], user) {
+				seen[name] = append(seen[name], user)
+			}
+			mu.Unlock()
+			if !ok || name == "mirror" && user != "for-the-mirror" {
+				w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return true
+			}
+			return false
+		})
+	}
+	guard("hub", hub)
+	guard("mirror", mirror)
+	dir := t.TempDir()
+	newClient := func() *Client {
+		return newTestClient(t, Options{ConfigDir: dir, Mirrors: map[string][]string{hub.host: {"http://" + mirror.host}}})
+	}
+	if _, err := newClient().keepLogin(t.Context(), hub.host, "for-the-hub", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pulled(t.Context(), newClient(), hub.ref(t, "x:v1")); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen["mirror"]) != 0 || !slices.Equal(seen["hub"], []string{"for-the-hub"}) {
+		t.Errorf("logins seen: %v", seen)
+	}
+	// With a login of its own the mirror serves, and the registry is asked for nothing.
+	if _, err := newClient().keepLogin(t.Context(), mirror.host, "for-the-mirror", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	seen = map[string][]string{}
+	if _, err := pulled(t.Context(), newClient(), hub.ref(t, "x:v1")); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen["hub"]) != 0 || !slices.Equal(seen["mirror"], []string{"for-the-mirror"}) {
+		t.Errorf("logins seen: %v", seen)
 	}
 }
 
