@@ -23,6 +23,8 @@ const (
 	// signatureArtifact is the type of a manifest of simpleSigning layers that refers to the image.
 	signatureArtifact = "application/vnd.dev.cosign.artifact.sig.v1+json"
 
+	emptyArtifact = "application/vnd.oci.empty.v1+json"
+
 	imageSignature = "cosign container image signature"
 	inTotoType     = "application/vnd.in-toto+json"
 	// signPredicate is the one predicate that says no more than that the key's owner signs the image. A statement of another

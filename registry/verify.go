@@ -238,10 +238,11 @@ func eachDocument(ctx context.Context, src source, list []v1.Descriptor, yield f
 	return true
 }
 
-// mayBeSignature tells by its descriptor whether what refers to an image can be a signature.
+// mayBeSignature tells by its descriptor whether what refers to an image can be a signature. In the tag that takes the place of the
+// API, cosign 2 gives a bundle's configuration type, which is that of no content.
 func mayBeSignature(d v1.Descriptor) bool {
 	kind := d.Annotations[predicateAnnotation]
-	return slices.Contains([]string{"", signatureArtifact, string(sigstoreBundle)}, d.ArtifactType) && (kind == "" || kind == signPredicate)
+	return slices.Contains([]string{"", signatureArtifact, string(sigstoreBundle), emptyArtifact}, d.ArtifactType) && (kind == "" || kind == signPredicate)
 }
 
 // referrers lists what refers to an image, by the API of the distribution specification 1.1, or where there is none by the tag

@@ -141,10 +141,7 @@ func Push(repository, tag string, a Artifact) (Descriptor, error) {
 		return Descriptor{}, err
 	}
 	d := Describe(manifestType, raw)
-	d.ArtifactType, d.Annotations = a.Manifest.ArtifactType, a.Manifest.Annotations
-	if d.ArtifactType == "" {
-		d.ArtifactType = a.Manifest.Config.MediaType
-	}
+	d.ArtifactType = a.Manifest.Config.MediaType // so does cosign 2, though the manifest has a type of its own
 	if tag == "" {
 		tag = d.Digest
 	}
