@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -89,6 +90,14 @@ func TestInsideCalls(t *testing.T) {
 	arches := map[string][]specs.Arch{"amd64": {specs.ArchX86_64, specs.ArchX32, specs.ArchX86}, "arm64": {specs.ArchAARCH64}}
 	for _, arch := range arches[runtime.GOARCH] {
 		t.Run(string(arch), func(t *testing.T) {
+			if arch == specs.ArchX86 {
+				// Some hypervisors and kernels (ia32_emulation=0) answer interrupt 0x80 with a fault: nobody gets in by it there.
+				cmd := exec.Command("/proc/self/exe")
+				cmd.Env = append(os.Environ(), verbEnv+"=compat")
+				if err := cmd.Run(); err != nil {
+					t.Skip("this machine has no calls of 32-bit programs: ", err)
+				}
+			}
 			orders, has := ordersFor(arch)
 			if len(has) < 60 {
 				t.Fatalf("only %d calls have a number", len(has))

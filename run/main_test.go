@@ -91,6 +91,7 @@ var verbs = map[string]func() error{
 	"inner":  innerVerb,
 	"exec":   execVerb,
 	"calls":  callsVerb,
+	"compat": func() error { _, err := compatCall(order{Number: 20}); return err }, // getpid
 	"inside": insideVerb,
 	"push":   pushVerb,
 	"nodes":  nodesVerb,
