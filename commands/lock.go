@@ -124,7 +124,7 @@ var errNoFile = errors.New("no file")
 func (s *session) usesIn(path string) ([]lock.Use, error) {
 	info, err := os.Stat(path)
 	if err == nil && info.IsDir() || errors.Is(err, fs.ErrNotExist) {
-		if path != "" && path[0] != '/' && path[0] != '.' {
+		if path == "" || path[0] != '/' && path[0] != '.' {
 			return nil, errNoFile
 		}
 		if err == nil {
