@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -310,14 +311,9 @@ func (b *bench) bridgedDocker(p person) (*tool, error) {
 
 // listen measures all in turns. One that fails is left out.
 func (b *bench) listen(list []*talker) {
-	for _, t := range list { // until it serves
-		for range 50 {
-			if c, err := b.dialFromPeer(t.port); err == nil {
-				if s, err := ask(c, talkTrips); err == nil && s.Count > 0 {
-					break
-				}
-			}
-			time.Sleep(100 * time.Millisecond)
+	for _, t := range list {
+		if err := b.serves(t); err != nil {
+			b.miss("%s: it does not answer: %v", t.name, err)
 		}
 	}
 	for i := range talkRounds {
@@ -336,6 +332,25 @@ func (b *bench) listen(list []*talker) {
 			}
 		}
 	}
+}
+
+// serves waits until a contestant answers.
+func (b *bench) serves(t *talker) (err error) {
+	for range 20 {
+		var c *net.TCPConn
+		if c, err = b.dialFromPeer(t.port); err == nil {
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			word := []byte{talkTrips, 0}
+			if _, err = c.Write(word); err == nil {
+				_, err = io.ReadFull(c, word[:1])
+			}
+			if c.Close(); err == nil {
+				return nil
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 func median(values []float64) float64 {

@@ -24,6 +24,9 @@ const (
 // talkTime is how long data goes one way, or bytes to and fro.
 const talkTime = 400 * time.Millisecond
 
+// talkPatience is when something has got lost.
+const talkPatience = 15 * time.Second
+
 // spoken is what has passed, in bytes or round trips, and how long that took.
 type spoken struct {
 	Count int64
@@ -49,7 +52,7 @@ func answer(l net.Listener) error {
 		}
 		go func() {
 			defer c.Close()
-			_ = c.SetDeadline(time.Now().Add(time.Minute))
+			_ = c.SetDeadline(time.Now().Add(talkPatience))
 			_ = answerOne(c.(*net.TCPConn))
 		}()
 	}
@@ -116,7 +119,7 @@ func pour(c *net.TCPConn) error {
 // ask is the client's side. It closes the connection.
 func ask(c *net.TCPConn, what byte) (s spoken, err error) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(time.Now().Add(talkPatience))
 	if _, err := c.Write([]byte{what}); err != nil {
 		return s, err
 	}
@@ -144,7 +147,7 @@ func ask(c *net.TCPConn, what byte) (s spoken, err error) {
 // askThrough has the server at the other end of c ask another one.
 func askThrough(c *net.TCPConn, what byte, to string) (s spoken, err error) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(time.Minute))
+	_ = c.SetDeadline(time.Now().Add(talkPatience))
 	if _, err := c.Write(append([]byte{talkCall, what}, to...)); err != nil {
 		return s, err
 	}
