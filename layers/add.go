@@ -99,7 +99,10 @@ func (s *Store) add(ctx context.Context, name string, img v1.Image, opt AddOptio
 	}
 	if opt.Index == nil {
 		if here := s.present(img, opt); here != nil {
-			return s.renamed(here, name, opt)
+			got, err := s.renamed(here, name, opt)
+			if !errors.Is(err, ErrNotFound) { // else it was removed this moment
+				return got, err
+			}
 		}
 	}
 	p, err := newPlan(name, img)

@@ -71,7 +71,11 @@ func (s *Store) RemoveWhere(goes func(*Image) bool) ([]RemovedLine, error) {
 	if !s.exists() {
 		return nil, nil
 	}
-	own := newNeeded()
+	return s.removeWhere(goes, nil, newNeeded())
+}
+
+// removeWhere is RemoveWhere with what sweep is told.
+func (s *Store) removeWhere(goes func(*Image) bool, keep []string, own *needed) ([]RemovedLine, error) {
 	var ids []string
 	var lines []RemovedLine
 	err := s.changeIndex(func(index *v1.IndexManifest) (err error) {
@@ -104,7 +108,7 @@ func (s *Store) RemoveWhere(goes func(*Image) bool) ([]RemovedLine, error) {
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	swept, err := s.sweep(nil, own)
+	swept, err := s.sweep(keep, own)
 	for _, id := range swept.Layers {
 		lines = append(lines, RemovedLine{Deleted: id})
 	}
@@ -208,10 +212,13 @@ func (s *Store) Prune(keep ...string) (*Pruned, error) {
 type needed struct {
 	blobs  map[string]bool // hex
 	layers map[string]bool // diff IDs
+
+	// Of what no image needs, and this did not either, sweep leaves layers that are young, or with only all.
+	sparing, only bool
 }
 
 // newNeeded holds on to nothing.
-func newNeeded() *needed { return &needed{make(map[string]bool), make(map[string]bool)} }
+func newNeeded() *needed { return &needed{blobs: make(map[string]bool), layers: make(map[string]bool)} }
 
 // needed reads all images. What cannot be read is an error: nothing may be removed for want of knowledge.
 func (s *Store) needed() (*needed, error) {
@@ -314,7 +321,7 @@ func (s *Store) unlink(swept *Pruned, keep []string, own *needed) ([]string, err
 	if err := s.removeBlobs(swept, n, own); err != nil {
 		return nil, err
 	}
-	if err := s.removeLinks(swept, n, keep); err != nil {
+	if err := s.removeLinks(swept, n, own, keep); err != nil {
 		return nil, err
 	}
 	return s.unlinked(keep)
@@ -376,7 +383,7 @@ func (s *Store) removeBlobs(swept *Pruned, n, own *needed) error {
 	for _, e := range blobs {
 		path := s.path("images", "blobs", "sha256", e.Name())
 		st, err := os.Stat(path)
-		if err != nil || n.blobs[e.Name()] || !own.blobs[e.Name()] && time.Since(st.ModTime()) < grace {
+		if err != nil || n.blobs[e.Name()] || !own.blobs[e.Name()] && (own.only || time.Since(st.ModTime()) < grace) {
 			continue
 		}
 		size := DiskSpace(path)
@@ -389,8 +396,8 @@ func (s *Store) removeBlobs(swept *Pruned, n, own *needed) error {
 	return nil
 }
 
-// removeLinks removes the links of layers that nothing needs.
-func (s *Store) removeLinks(swept *Pruned, n *needed, keep []string) error {
+// removeLinks removes the links of layers that nothing needs, or those of them that own lets go.
+func (s *Store) removeLinks(swept *Pruned, n, own *needed, keep []string) error {
 	links, err := os.ReadDir(s.path("layers", "sha256"))
 	if err != nil {
 		return err
@@ -403,6 +410,9 @@ func (s *Store) removeLinks(swept *Pruned, n *needed, keep []string) error {
 		}
 		hex, one := strings.CutSuffix(e.Name(), oneSuffix)
 		if n.layers["sha256:"+hex] || slices.Contains(keep, filepath.Base(target)) {
+			continue
+		}
+		if !own.layers["sha256:"+hex] && (own.only || own.sparing && s.young(filepath.Base(target))) {
 			continue
 		}
 		if number, facts, err := s.linked("sha256:"+hex, one); err == nil {

@@ -112,6 +112,7 @@ const (
 // addArchived adds images, several at a time. Each comes back as often as it has names.
 func (h *Host) addArchived(ctx context.Context, images []registry.ArchivedImage, f Fetch) (loaded []*layers.Image, err error) {
 	signers := map[string][]registry.Key{} // by digest
+	defer h.KeepBudget()
 	for len(images) > 0 {
 		var batch []layers.Addition
 		for size := int64(0); len(images) > 0 && len(batch) < togetherImages && size < togetherBytes; images = images[1:] {

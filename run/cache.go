@@ -177,9 +177,7 @@ func (h *Host) lastUsedFirst(images [][]*layers.Image) error {
 		return err
 	}
 	used := func(group []*layers.Image) (last time.Time) {
-		if st, err := os.Stat(h.Images.Blob(group[0].Digest)); err == nil {
-			last = st.ModTime()
-		}
+		last = h.Images.LastUsed(group[0])
 		for _, c := range users[group[0].ID] {
 			for _, t := range []time.Time{c.Created, c.Started} {
 				if t.After(last) {

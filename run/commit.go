@@ -61,7 +61,6 @@ func (c *Container) Commit(ctx context.Context, wish CommitConfig) (*layers.Imag
 	if err != nil {
 		return nil, err
 	}
-	defer inUse.Close()
 	var img *layers.Image
 	err = c.asItLies(ctx, func(stack layers.Stack) (err error) {
 		stack.Newest = newest
@@ -79,6 +78,8 @@ func (c *Container) Commit(ctx context.Context, wish CommitConfig) (*layers.Imag
 		img, err = c.host.Images.Commit(ctx, base, stack, opt)
 		return err
 	})
+	inUse.Close()
+	c.host.KeepBudget()
 	if err != nil {
 		return nil, err
 	}

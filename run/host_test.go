@@ -64,8 +64,9 @@ func TestConfigFiles(t *testing.T) {
 	}
 	var s Settings
 	for _, name := range []string{
-		write("system", `{"registries": {"x": {"http": true}, "y": {"http": true}}}`),
-		write("user", `{"registries": {"x": {"mirrors": ["m"]}}}`),
+		write("system", `{"registries": {"x": {"http": true}, "y": {"http": true}}, "store": {"budget": "10% free"}}`),
+		write("user", `{"registries": {"x": {"mirrors": ["m"]}}, "store": {"budget": "3GB"}}`),
+		write("none", `{}`),
 	} {
 		more, err := readSettings(name)
 		if err != nil {
@@ -73,7 +74,7 @@ func TestConfigFiles(t *testing.T) {
 		}
 		s.join(more)
 	}
-	if !s.Registries["y"].HTTP || s.Registries["x"].HTTP || len(s.Registries["x"].Mirrors) != 1 {
+	if !s.Registries["y"].HTTP || s.Registries["x"].HTTP || len(s.Registries["x"].Mirrors) != 1 || s.Store.Budget != (Budget{Bytes: 3e9}) {
 		t.Errorf("%+v", s)
 	}
 }

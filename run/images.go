@@ -146,6 +146,7 @@ func (h *Host) Pull(ctx context.Context, name string, f Fetch) (*Pulled, error) 
 	if err == nil {
 		h.notePull(p)
 	}
+	h.KeepBudget() // after one that the disk had no room for, too
 	return p, err
 }
 

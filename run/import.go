@@ -52,6 +52,7 @@ func (h *Host) Import(ctx context.Context, tar io.Reader, wish ImportConfig) (*l
 		return nil, err
 	}
 	img, err := h.Images.Import(ctx, tar, *platform, opt)
+	h.KeepBudget()
 	if err != nil {
 		return nil, err
 	}

@@ -203,7 +203,7 @@ func (k *keeper) startProgram(s *start) (*monitor.Task, error) {
 		_, _ = s.process.Wait()
 		return nil, err
 	}
-	k.note("start")
+	k.noteStart()
 	t.Pid, t.PidFD = s.Pid, s.process.PidFD()
 	if s.process.Console != nil {
 		t.Console = int(s.process.Console.Fd())

@@ -96,12 +96,20 @@ func (s *start) run(ctx context.Context, io IO) (res Result, err error) {
 		_, _ = s.process.Wait()
 		return res, err
 	}
-	s.note("start")
+	s.noteStart()
 	s.streams.started(s.process.Console)
 	if s.streams.console != nil {
 		s.streams.follow()
 	}
 	return s.wait(ctx)
+}
+
+// noteStart notes that the program runs, and that its image is used.
+func (c *Container) noteStart() {
+	c.note("start")
+	if c.image != nil {
+		c.host.Images.Used(c.image)
+	}
 }
 
 // conceive finds out what the kernel has to know first, which is whose ids, which namespaces and what group, and has it

@@ -25,6 +25,8 @@ type Settings struct {
 	Policy Policy `json:"policy"`
 
 	policies []filedPolicy
+	// Store is about the images on this disk.
+	Store StoreSettings `json:"store"`
 }
 
 // RegistrySettings is about one registry.
@@ -114,6 +116,12 @@ func readSettings(file string) (s Settings, err error) {
 	return s, nil
 }
 
+// StoreSettings is about the images on this disk.
+type StoreSettings struct {
+	// Budget bounds them.
+	Budget Budget `json:"budget"`
+}
+
 // join adds what a file says that is read later.
 func (s *Settings) join(more Settings) {
 	if s.Registries == nil {
@@ -121,4 +129,7 @@ func (s *Settings) join(more Settings) {
 	}
 	maps.Copy(s.Registries, more.Registries)
 	s.policies = append(s.policies, more.policies...)
+	if more.Store.Budget != (Budget{}) {
+		s.Store.Budget = more.Store.Budget
+	}
 }
