@@ -236,27 +236,33 @@ func TestForeignEntry(t *testing.T) {
 	_, err := do(t, probe{Profile: &only, Calls: [][7]uint64{{x32Bit + 39}}}, nil)
 	wantSignal(t, err, unix.SIGSYS)
 
-	for _, c := range []struct{ nr, arg, errno uint32 }{
-		{20, 0, 0},                     // getpid
-		{21, 0, uint32(unix.EPERM)},    // mount
-		{359, 40, uint32(unix.EPERM)},  // socket(AF_VSOCK)
-		{435, 0, uint32(unix.ENOSYS)},  // clone3
-		{136, 1, uint32(unix.EPERM)},   // personality(1)
-		{9999, 0, uint32(unix.ENOSYS)}, // a call of the future
-		{102, 99, uint32(unix.EINVAL)}, // socketcall is allowed and judges by itself
-		{217, 0, uint32(unix.EPERM)},   // pivot_root
-	} {
-		file := int80(t, c.nr, c.arg)
-		_, err := do(t, probe{Profile: p, Run: []string{file}}, nil)
-		var exit *exec.ExitError
-		switch {
-		case c.errno == 0 && err == nil:
-		case !errors.As(err, &exit) || exit.ExitCode() != int(c.errno):
-			t.Errorf("i386 call %d: %v, want exit status %d", c.nr, err, c.errno)
+	t.Run("i386", func(t *testing.T) {
+		if err := exec.Command(int80(t, 20, 0)).Run(); err != nil {
+			// Some hypervisors and kernels (ia32_emulation=0) answer interrupt 0x80 with a fault: nobody gets in by it there.
+			t.Skip("this machine has no calls of 32-bit programs: ", err)
 		}
-	}
-	_, err = do(t, probe{Profile: &only, Run: []string{int80(t, 20, 0)}}, nil)
-	wantSignal(t, err, unix.SIGSYS)
+		for _, c := range []struct{ nr, arg, errno uint32 }{
+			{20, 0, 0},                     // getpid
+			{21, 0, uint32(unix.EPERM)},    // mount
+			{359, 40, uint32(unix.EPERM)},  // socket(AF_VSOCK)
+			{435, 0, uint32(unix.ENOSYS)},  // clone3
+			{136, 1, uint32(unix.EPERM)},   // personality(1)
+			{9999, 0, uint32(unix.ENOSYS)}, // a call of the future
+			{102, 99, uint32(unix.EINVAL)}, // socketcall is allowed and judges by itself
+			{217, 0, uint32(unix.EPERM)},   // pivot_root
+		} {
+			file := int80(t, c.nr, c.arg)
+			_, err := do(t, probe{Profile: p, Run: []string{file}}, nil)
+			var exit *exec.ExitError
+			switch {
+			case c.errno == 0 && err == nil:
+			case !errors.As(err, &exit) || exit.ExitCode() != int(c.errno):
+				t.Errorf("i386 call %d: %v, want exit status %d", c.nr, err, c.errno)
+			}
+		}
+		_, err := do(t, probe{Profile: &only, Run: []string{int80(t, 20, 0)}}, nil)
+		wantSignal(t, err, unix.SIGSYS)
+	})
 }
 
 // int80 writes a program of one i386 system call; its exit status is the errno, 0 for success.
