@@ -221,7 +221,7 @@ func (p *psProcess) age() uint64 {
 // share is what of its life a process has spent on a processor, in thousandths.
 func (p *psProcess) share() uint64 {
 	age := p.look.uptime - min(p.procStat.start, p.look.uptime)
-	if age < ticks { // ps counts in whole seconds too, and has no share of none
+	if age == 0 {
 		return 0
 	}
 	return (p.user + p.system) * 1000 / age

@@ -60,6 +60,15 @@ func TestPsTexts(t *testing.T) {
 	}
 }
 
+func TestShare(t *testing.T) {
+	for _, c := range []struct{ start, uptime, want uint64 }{{100, 100, 0}, {100, 140, 600}, {100, 340, 100}, {100, 90, 0}} {
+		p := &psProcess{procStat: procStat{start: c.start, user: 20, system: 4}, look: &psLook{uptime: c.uptime}}
+		if got := p.share(); got != c.want {
+			t.Errorf("24 ticks from %d to %d: %d, want %d thousandths", c.start, c.uptime, got, c.want)
+		}
+	}
+}
+
 func TestPickPs(t *testing.T) {
 	titles, rows, err := pickPs("  PID TTY  CMD\n    1 ?   init\n   23 ?   sh  -c x\n   45 ?\n", []string{"23", "45"})
 	if err != nil || strings.Join(titles, "|") != "PID|TTY|CMD" || len(rows) != 2 || strings.Join(rows[0], "|") != "23|?|sh -c x" {
@@ -106,7 +115,11 @@ func TestTop(t *testing.T) {
 			}
 			text := func(titles []string, rows [][]string) string {
 				lines := []string{strings.Join(titles, " ")}
+				share := slices.Index(titles, "C")
 				for _, r := range rows {
+					if share >= 0 {
+						r[share] = "C" // of a process so young it changes between two looks
+					}
 					lines = append(lines, strings.Join(r, " "))
 				}
 				return strings.Join(lines, "\n")
