@@ -88,7 +88,8 @@ func TestSettings(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"registries": {"docker.io": {"mirrors": ["https://m"], "http": true}}}`: "",
 		`{"registries": {"docker.io": {"mirors": []}}}`:                           `read configuration "` + file + `": json: unknown field "mirors"`,
-		`{"store": {"budget": "20GB"}}`:                                           `unknown field "store"`,
+		`{"store": {"budget": "20GB"}}`:                                           "",
+		`{"store": {"budged": "20GB"}}`:                                           `unknown field "budged"`,
 		`{"registries": {"*": {"mirrors": ["https://m"]}}}`:                       "want {registry} in its path",
 		`{"registries": {"*": {"http": true}}}`:                                   "by its name",
 		`{"registries": {"*": {"mirrors": ["https://m/{registry}"]}}}`:            "",
