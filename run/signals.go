@@ -72,9 +72,6 @@ func (s *signals) catchAll(stop chan struct{}) {
 // settled is how long a program has run before it is worth the trouble to listen for everything.
 const settled = 10 * time.Millisecond
 
-// guarded is how long it has run before it is worth a fork, which copies what hull has in memory: 1 ms and more.
-const guarded = 50 * time.Millisecond
-
 // timeLimit is how long a program may run, 0 or less for ever, and how it ends then: with SIGKILL, or, if there is a grace,
 // with a signal that asks for it, and SIGKILL after the grace.
 type timeLimit struct {
@@ -94,8 +91,6 @@ func (s *signals) forward(ctx context.Context, p program, resize func() bool, li
 	}
 	begin := time.NewTimer(settled)
 	defer begin.Stop()
-	grown := time.NewTimer(guarded)
-	defer grown.Stop()
 	var orphaned <-chan struct{}
 	release := func() {}
 	defer func() { release() }()
@@ -104,11 +99,10 @@ func (s *signals) forward(ctx context.Context, p program, resize func() bool, li
 		select {
 		case <-stop:
 			return timedOut
-		case <-grown.C:
+		case <-begin.C:
 			if end, err := p.Guard(); err == nil {
 				release = end
 			}
-		case <-begin.C:
 			orphaned = s.watchParent(stop)
 			s.catchAll(stop)
 			resize() // a change before that went by unnoticed
