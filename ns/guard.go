@@ -11,8 +11,9 @@ import (
 )
 
 // Guard sees to it that the program does not outlive this process, even if it has changed its user since: the kernel
-// then forgets the parent-death signal (prctl(2)), as it does with every su and gosu. A child of ours waits for our end on
-// a pipe, kills the program, and ends. The result ends that child.
+// then forgets the parent-death signal (prctl(2)), as it does with every su and gosu, and where an execution gives the
+// program an AppArmor profile. A child of ours waits for our end on a pipe, kills the program, and ends. The result ends that
+// child.
 //
 // It costs a fork, so it is for a program that has run for a while; one that ends at once needs no guard. A program that has
 // joined a container has one from the beginning.

@@ -256,6 +256,7 @@ func (s *start) wait(ctx context.Context) (res Result, err error) {
 	stop, limit := make(chan struct{}), s.timeLimit()
 	var timedOut bool
 	done := make(chan struct{})
+	s.signals.confined = s.AppArmor != "" && s.AppArmor != ns.AppArmorUnconfined
 	go func() {
 		defer close(done)
 		timedOut = s.signals.forward(ctx, awake{s.process, s.Container}, s.streams.resize, limit, stop)

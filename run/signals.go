@@ -23,6 +23,9 @@ type signals struct {
 	nohup  bool          // the caller has set SIGHUP to be ignored: the container may outlive it
 	parent int           // pid of the caller
 	ready  chan struct{} // closed when signals are collected
+	// confined says that an execution gave the program an AppArmor profile, at which the kernel forgets the parent-death signal
+	// (secureexec): it needs its guard at once.
+	confined bool
 }
 
 // catchSignals begins to collect what people and shells send to end a program, before anything exists that it could
@@ -89,7 +92,11 @@ func (s *signals) forward(ctx context.Context, p program, resize func() bool, li
 		defer timer.Stop()
 		timeUp = timer.C
 	}
-	begin := time.NewTimer(settled)
+	quiet := settled
+	if s.confined {
+		quiet = 0
+	}
+	begin := time.NewTimer(quiet)
 	defer begin.Stop()
 	var orphaned <-chan struct{}
 	release := func() {}
