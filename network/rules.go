@@ -301,16 +301,19 @@ func mentions(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Tab
 // removeTable removes a network's rules. It is no error if there are none.
 func removeTable(name string) error {
 	conn, err := nftables.New()
-	if errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil // the kernel has none at all
-	}
 	if err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
 	conn.AddTable(table) // so that it is there in any case
 	conn.DelTable(table)
-	if err := conn.Flush(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EPERM) {
+	err = conn.Flush() // which opens the socket
+	for _, none := range []error{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EPERM} {
+		if errors.Is(err, none) {
+			return nil // the kernel has no tables, or none for us
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("nftables: remove table %s: %w", name, err)
 	}
 	return nil
