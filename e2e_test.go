@@ -41,10 +41,12 @@ func TestMain(m *testing.M) {
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
 // VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
-// on loopback ($PORT1 and $PORT2 are free at the start), "keys" and "sign" (see there), "explained", which wants hull system df to agree with du about
-// $HULL_ROOT, and the conditions root, userns (somebody who is not root may make user namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2 being the
-// unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED) slow (somebody has the time: $HULL_TEST_SLOW is set) and ci (all
-// has to be performed as it is meant: $CI is set).
+// on loopback ($PORT1 and $PORT2 are free at the start), "keys" and "sign" (see there), "explained", which wants hull
+// system df to agree with du about $HULL_ROOT, and the conditions root, userns (somebody who is not root may make user
+// namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2
+// being the unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED), gnu (the usual
+// tools are GNU's, not busybox's), slow (somebody has the time: $HULL_TEST_SLOW is set) and ci (all has to be performed as
+// it is meant: $CI is set).
 func TestScripts(t *testing.T) {
 	shared, err := filepath.Abs(cmp.Or(os.Getenv("HULL_TEST_IMAGES"), "../shared/images"))
 	if err != nil {
@@ -264,6 +266,8 @@ func condition(name, shared string) (bool, error) {
 		}
 		const veth = "PATH=$PATH:/sbin:/usr/sbin ip link add cable0 type veth peer name cable1"
 		return exec.Command("unshare", "--user", "--map-root-user", "--net", "sh", "-c", veth).Run() == nil, nil
+	case "gnu":
+		return exec.Command("env", "--default-signal=INT", "tar", "--full-time", "--version").Run() == nil, nil
 	case "ci":
 		return os.Getenv("CI") != "", nil
 	case "slow":
