@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 packages=${P:-./cgroups ./ns/... ./run .}
-limit=${VM_SECONDS:-1800}
+limit=${VM_SECONDS:-2700}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hull/vm
 for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils apparmor_parser:apparmor; do
 	PATH=$PATH:/sbin:/usr/sbin command -v "${tool%:*}" >/dev/null || missing="${missing-} ${tool#*:}"
