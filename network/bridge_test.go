@@ -43,12 +43,12 @@ func TestBridge(t *testing.T) {
 	}
 	at := func(e *Endpoint) string { return e.Address.Addr().String() }
 
-	t.Run("out", func(t *testing.T) {
+	w.run("out", func(t *testing.T) {
 		w.reaches(a, "198.51.100.2:80", "198.51.100.1")
 		w.reaches(a, "198.51.100.1:80", at(web))
 		w.reaches(c, "[2001:db8::2]:80", "2001:db8::1")
 	})
-	t.Run("in", func(t *testing.T) {
+	w.run("in", func(t *testing.T) {
 		w.reaches(w.neighbour, "198.51.100.1:8080", "198.51.100.2")
 		w.reaches(w.neighbour, "198.51.100.1:8082", "198.51.100.2")
 		w.reaches(w.neighbour, "[2001:db8::1]:8082", "2001:db8::2")
@@ -60,7 +60,7 @@ func TestBridge(t *testing.T) {
 		w.reaches(b, "198.51.100.1:8080", web.Gateway.String()) // a neighbour on the same bridge, and itself
 		w.reaches(a, "198.51.100.1:8080", web.Gateway.String())
 	})
-	t.Run("apart", func(t *testing.T) {
+	w.run("apart", func(t *testing.T) {
 		w.reaches(b, at(web)+":80", at(other))
 		w.barred(b, at(six)+":80")
 		w.barred(c, at(web)+":80")
@@ -75,7 +75,7 @@ func TestBridge(t *testing.T) {
 		})
 		w.barred(w.neighbour, at(web)+":80")
 	})
-	t.Run("loopback", func(t *testing.T) {
+	w.run("loopback", func(t *testing.T) {
 		// A container that sends to the host's loopback by way of its gateway.
 		w.in(b, func() {
 			own, _ := netlink.ParseAddr("127.0.0.1/8")
@@ -99,7 +99,7 @@ func TestBridge(t *testing.T) {
 			t.Errorf("the host's loopback hears %s", from)
 		}
 	})
-	t.Run("reload", func(t *testing.T) {
+	w.run("reload", func(t *testing.T) {
 		// A firewall's reload that throws everybody's rules away (nft flush ruleset) opens no port of the host's loopback to
 		// others, who ask for it by the host's address or send to the loopback by way of the host. The next change mends all.
 		conn, err := nftables.New()

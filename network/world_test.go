@@ -105,6 +105,16 @@ func (w *world) in(ns netns.NsHandle, f func()) {
 	f()
 }
 
+// run is t.Run for a test that is on the host as well: it has a goroutine of its own, and so a thread.
+func (w *world) run(name string, f func(t *testing.T)) {
+	w.t.Helper()
+	w.t.Run(name, func(t *testing.T) {
+		runtime.LockOSThread() // and never unlocks
+		must(t, netns.Set(w.host))
+		f(t)
+	})
+}
+
 // container makes a namespace and attaches it.
 func (w *world) container(e *Endpoint) netns.NsHandle {
 	w.t.Helper()
