@@ -73,7 +73,7 @@ func TestScripts(t *testing.T) {
 				}
 				env.Setenv(name, port)
 			}
-			env.Defer(func() { removeContainers(env) })
+			env.Defer(func() { emptyStore(env) })
 			return os.MkdirAll(home, 0o700)
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },
@@ -87,13 +87,21 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// removeContainers ends what a script has left running, which it may if it fails.
-func removeContainers(env *testscript.Env) {
-	entries, _ := os.ReadDir(filepath.Join(env.Getenv("HULL_ROOT"), "containers"))
-	for _, e := range entries {
-		cmd := exec.Command(cmp.Or(os.Getenv("HULL_BIN"), "hull"), "rm", "-f", e.Name())
+// emptyStore ends what a script has left running, which it may if it fails, and removes what is in the store: files that
+// belong to subordinate ids are beyond the user whose temporary folder they lie in.
+func emptyStore(env *testscript.Env) {
+	hull := func(args ...string) {
+		cmd := exec.Command(cmp.Or(os.Getenv("HULL_BIN"), "hull"), args...)
 		cmd.Env = env.Vars
 		_ = cmd.Run()
+	}
+	root := env.Getenv("HULL_ROOT")
+	entries, _ := os.ReadDir(filepath.Join(root, "containers"))
+	for _, e := range entries {
+		hull("rm", "-f", e.Name())
+	}
+	if entries, _ := os.ReadDir(filepath.Join(root, "layers")); len(entries) > 0 {
+		hull("system", "prune", "-af", "--volumes")
 	}
 }
 
