@@ -8,22 +8,30 @@ import (
 
 // TestInit: what init has asked for is there, though nobody has touched most of it.
 func TestInit(t *testing.T) {
-	text, size := textSegment(getAuxv())
-	if at := **(**uintptr)(unsafe.Pointer(&code)); at < text || at >= text+size {
-		t.Fatalf("code is at %#x, not in the text at %#x of %d bytes", at, text, size)
+	aux := auxiliary()
+	if aux[atPagesize] != 4<<10 {
+		t.Skipf("pages have %d bytes", aux[atPagesize])
 	}
-	if missing := absent(t, text, size); missing != 0 {
-		t.Errorf("%d pages of the text are not mapped", missing)
+	list := constants(aux)
+	text := list[0]
+	if at := **(**uintptr)(unsafe.Pointer(&code)); at < text.start || at >= text.start+text.size {
+		t.Fatalf("code is at %#x, not in the text at %#x of %d bytes", at, text.start, text.size)
 	}
-	// Up to the end of the first piece that the runtime has taken from the kernel.
-	heap := uintptr(unsafe.Pointer(object))
-	size = min(heapSize, (heap+4<<20)&^(4<<20-1)-heap)
-	if missing := absent(t, heap, size); missing > 0 {
-		t.Errorf("%d pages of the heap's %d bytes after %#x are not there", missing, size, heap)
+	for _, s := range list {
+		if s.size == 0 {
+			t.Errorf("no segment: %#x", list)
+		}
+		if missing := absent(t, s.start, s.size); missing != 0 {
+			t.Errorf("%d pages of the %d bytes at %#x are not mapped", missing, s.size, s.start)
+		}
+	}
+	block := uintptr(unsafe.Pointer(object)) &^ (blockSize - 1)
+	if missing := absent(t, block, blockSize); missing > 0 {
+		t.Errorf("%d pages of the heap's block at %#x are not there", missing, block)
 	}
 }
 
-var code = advise
+var code = madvise
 
 // absent counts the pages that this process does not have in its memory: bit 63 in pagemap(5).
 func absent(t *testing.T, start, size uintptr) (n int) {
