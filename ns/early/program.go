@@ -1,18 +1,16 @@
 // Package early carries out the birth of a container: a prepared list of system calls, performed by a process that has
 // just been forked, before it becomes the program that the user asked for.
 //
-// It imports only syscall and unsafe. That has two reasons. A child forked from a Go process may neither allocate nor
-// grow its stack, so [Perform] is a bare loop around one raw system call. And a package with so few imports is
-// initialised before all others, so that a re-executed hull ([Resume], called from init) gets to work while http, the
-// command line library and the rest are still untouched.
+// It imports only unsafe, and has its own raw system call. That has two reasons. A child forked from a Go process may
+// neither allocate nor grow its stack, so [Perform] is a bare loop around that call. And a package that imports no other
+// is initialised as soon as its path's place in the alphabet allows, so that a re-executed hull ([Resume], called from
+// init) gets to work while http, the command line library and the rest are still untouched. Package syscall alone would
+// put it behind a dozen others that come earlier in the alphabet, among them all of compression's and DNS's tables.
 //
 // Do not use it to run anything but what package ns has prepared: there is no checking here.
 package early
 
-import (
-	"syscall"
-	"unsafe"
-)
+import "unsafe"
 
 // Call is one system call of a program. Its size and layout are fixed, because programs cross an exec in a memory file.
 type Call struct {
@@ -69,12 +67,12 @@ func Perform(calls *Call, first, n, socket uintptr) {
 				a[k] = *word(a[k])
 			}
 		}
-		r, _, errno := syscall.RawSyscall6(uintptr(c.Nr), a[0], a[1], a[2], a[3], a[4], a[5])
-		if errno == syscall.EINTR {
+		r, errno := rawSyscall6(uintptr(c.Nr), a[0], a[1], a[2], a[3], a[4], a[5])
+		if errno == eintr {
 			continue
 		}
 		if errno == 0 && r == 0 && c.Flags&Nonzero != 0 {
-			errno = syscall.EPIPE
+			errno = epipe
 		}
 		switch {
 		case errno == 0:
@@ -100,19 +98,17 @@ func word(address uintptr) *uintptr { return *(**uintptr)(unsafe.Pointer(&addres
 //
 //go:nosplit
 //go:norace
-func forgives(c *Call, errno syscall.Errno) bool {
+func forgives(c *Call, errno uintptr) bool {
 	e := uint16(errno)
 	return c.Errno == [3]uint16{} || c.Errno[0] == e || c.Errno[1] == e || c.Errno[2] == e
 }
 
-// fail reports and ends the process. 125 is hull's own exit status, should nobody read the report.
+// fail reports and ends the process.
 //
 //go:nosplit
 //go:norace
-func fail(socket, index uintptr, errno syscall.Errno) {
+func fail(socket, index uintptr, errno uintptr) {
 	r := Report{Kind: KindFailed, Index: uint16(index), Errno: uint32(errno)}
-	syscall.RawSyscall(syscall.SYS_WRITE, socket, uintptr(unsafe.Pointer(&r)), unsafe.Sizeof(r))
-	for {
-		syscall.RawSyscall(syscall.SYS_EXIT_GROUP, 125, 0, 0)
-	}
+	rawSyscall6(sysWrite, socket, uintptr(unsafe.Pointer(&r)), unsafe.Sizeof(r), 0, 0, 0)
+	exit()
 }

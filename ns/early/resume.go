@@ -1,9 +1,6 @@
 package early
 
-import (
-	"syscall"
-	"unsafe"
-)
+import "unsafe"
 
 // Env is the environment variable that makes a re-executed hull continue a program instead of reading its command
 // line. Its value is the number of the descriptor of a memory file, in decimal; the file begins with a [Header].
@@ -22,7 +19,7 @@ type Header struct {
 
 // init runs before the other packages of hull are initialised, because this package needs nearly none of them.
 func init() {
-	if s, ok := syscall.Getenv(Env); ok {
+	if s, ok := lookup(Env); ok {
 		Resume(number(s))
 	}
 }
@@ -30,19 +27,17 @@ func init() {
 // Resume maps the program in the memory file fd into this process and carries on with it. It does not return.
 func Resume(fd int) {
 	var h Header
-	buf := (*[unsafe.Sizeof(h)]byte)(unsafe.Pointer(&h))[:]
-	if n, err := syscall.Pread(fd, buf, 0); err != nil || n != len(buf) {
-		syscall.Exit(125)
+	if n, errno := rawSyscall6(sysPread64, uintptr(fd), uintptr(unsafe.Pointer(&h)), unsafe.Sizeof(h), 0, 0, 0); errno != 0 || n != unsafe.Sizeof(h) {
+		exit()
 	}
-	base, _, errno := syscall.Syscall6(syscall.SYS_MMAP, 0, uintptr(h.Size), syscall.PROT_READ|syscall.PROT_WRITE,
-		syscall.MAP_PRIVATE, uintptr(fd), 0)
+	base, errno := rawSyscall6(sysMmap, 0, uintptr(h.Size), protRead|protWrite, mapPrivate, uintptr(fd), 0)
 	if errno != 0 {
-		syscall.Exit(125)
+		exit()
 	}
 	Relocate(base, &h)
 	calls := base + uintptr(h.Calls)
 	Perform((*Call)(unsafe.Pointer(word(calls))), uintptr(h.First), uintptr(h.NCalls), uintptr(h.Socket))
-	syscall.Exit(125)
+	exit()
 }
 
 // Relocate turns the offsets that the header's table names into addresses, for a program that lies at base.
