@@ -40,6 +40,8 @@ type recipe []func(*birth) error
 var (
 	// conception is what a child can do of which nothing else is known yet.
 	conception = recipe{
+		// Who lives with others is born among them, and has the right to namespaces of his own from theirs.
+		(*birth).goBetween,
 		// These take as long as all mounts, and the parent has its own work to do meanwhile.
 		(*birth).makeNamespaces,
 		(*birth).waitForWord,
@@ -59,6 +61,8 @@ var (
 	}
 	// world is left out where there is no mount namespace to build it in.
 	world = recipe{
+		// Before any mount: sysfs shows the network namespace of who makes it.
+		(*birth).joinNamespaces,
 		// While the host is still in sight: what comes from it is taken as descriptors, and what the kernel makes only
 		// where the host's own is visible (proc, sysfs) is made. Nothing is attached to a place yet.
 		(*birth).takeBinds,
@@ -66,7 +70,6 @@ var (
 		(*birth).cutPropagation,
 		// Their layers are the host's: in the place where the root is going to be, before that is there.
 		(*birth).takeOverlays,
-		(*birth).joinNamespaces,
 		(*birth).mountRoot,
 		(*birth).pivot,
 		// At once, before any path of the image is looked up: while the old root is stacked on the new one, a .. at / leads
@@ -126,7 +129,7 @@ func (c *Cmd) write(l *line, recipes ...recipe) (*birth, error) {
 	b.calls = make([]early.Call, 0, calls*len(recipes))
 	b.where = make([]uint8, 0, cap(b.calls))
 	b.steps = make([]step, 0, cap(b.calls))
-	b.userns = b.fresh(specs.UserNamespace)
+	b.userns = b.fresh(specs.UserNamespace) || b.entersUsers()
 	for _, part := range recipes {
 		for _, step := range part {
 			if err := step(b); err != nil {
@@ -272,19 +275,28 @@ func (b *birth) cutPropagation() error {
 	return nil
 }
 
-// joinNamespaces enters namespaces that exist already. A user namespace comes first of all, for it gives the rights over
-// the others; a pid namespace is for children only, so the parent has entered it before the fork.
+// joinNamespaces enters namespaces that exist already, but those that the child is born into.
 func (b *birth) joinNamespaces() error {
 	for _, n := range b.spec.Linux.Namespaces {
-		if n.Path == "" || n.Type == specs.PIDNamespace {
+		if cloneFlag(n.Type)&bornInto != 0 {
 			continue
 		}
-		f, err := os.Open(n.Path)
-		if err != nil {
+		if err := b.enterNamespace(n.Type, n.Path); err != nil {
 			return err
 		}
-		b.call("join "+string(n.Type)+" namespace", n.Path, unix.SYS_SETNS, b.keep(f), num(cloneFlag(n.Type)))
 	}
+	return nil
+}
+
+func (b *birth) enterNamespace(kind specs.LinuxNamespaceType, path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	b.call("join "+string(kind)+" namespace", path, unix.SYS_SETNS, b.keep(f), num(cloneFlag(kind)))
 	return nil
 }
 

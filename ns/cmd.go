@@ -28,7 +28,8 @@ import (
 type Cmd struct {
 	// Spec says what to run, in the words of the OCI runtime specification. A first mount whose destination is / is the
 	// root file system, mounted over Root.Path; without one Root.Path itself is the root. The source of an overlay is
-	// the directory that its relative lower directories start from. Hooks and Spec.Linux.Resources are not read.
+	// the directory that its relative lower directories start from. Where there is a path to a user namespace, the id maps tell
+	// what it has. Hooks and Spec.Linux.Resources are not read.
 	Spec *specs.Spec
 	// Stdin, Stdout and Stderr are handed to the program as they are; nil is /dev/null. With Process.Terminal set they
 	// are not used: see Process.Console.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +37,7 @@ func (c *Cmd) conceive() (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.Join != nil {
+	if c.Join != nil || c.entersUsers() {
 		err = knowSender(l.parent)
 	}
 	p := &Process{socket: l.parent, line: l, planned: make(chan bool, 1), mapped: make(chan error, 1)}
@@ -50,7 +51,10 @@ func (c *Cmd) conceive() (*Process, error) {
 	}
 	c.parent = p.child
 	if c.Join == nil {
-		finish := writeMaps(p.Pid, c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings)
+		finish := func() error { return nil }
+		if fresh(c.Spec, specs.UserNamespace) {
+			finish = writeMaps(p.Pid, c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings)
+		}
 		go func() {
 			err := finish()
 			if planned := <-p.planned; planned && err == nil {
@@ -76,15 +80,19 @@ func (p *Process) begin(c *Cmd) (err error) {
 	}
 	p.known = len(b.calls)
 	runtime.LockOSThread()
-	if err = p.fork(c, b); err != nil {
+	if err = p.fork(c, b); err == nil {
+		if p.birth != nil {
+			p.line.close()
+		} // else they are the child's too as long as it shares our open files
+		if c.entersUsers() {
+			err = p.delivered()
+		}
+	}
+	if err != nil {
 		b.close()
 		p.unlockThread()
-		return err
 	}
-	if p.birth != nil {
-		p.line.close()
-	} // else they are the child's too as long as it shares our open files
-	return nil
+	return err
 }
 
 // line is how parent and child talk: the two ends of a socket, and a pidfd of the parent, whose end the child notices.

@@ -29,19 +29,15 @@ type script struct {
 // performs p.womb.next as well.
 func (p *Process) fork(c *Cmd, b *birth) error {
 	// The kernel writes to an address that is but a number here, so it lies in b: a stack may move meanwhile.
-	args := cloneArgs{
-		flags: unix.CLONE_PIDFD, pidfd: uint64(uintptr(unsafe.Pointer(&b.pidfd))), exitSignal: uint64(unix.SIGCHLD),
+	var args cloneArgs
+	if !c.entersUsers() { // else this is the go-between
+		args = b.bornWith()
+		if err := p.joinPIDNamespace(c.Spec); err != nil {
+			return err
+		}
 	}
-	if c.Join == nil {
-		args.flags |= b.cloneFlags() & bornInto
-	}
-	if c.Cgroup != nil { // 0.1 ms; to join afterwards takes 10 ms
-		args.flags |= unix.CLONE_INTO_CGROUP
-		args.cgroup = uint64(c.Cgroup.Fd())
-	}
-	if err := p.joinPIDNamespace(c.Spec); err != nil {
-		return err
-	}
+	args.flags |= unix.CLONE_PIDFD
+	args.pidfd, args.exitSignal = uint64(uintptr(unsafe.Pointer(&b.pidfd))), uint64(unix.SIGCHLD)
 	var pid uintptr
 	var errno syscall.Errno
 	if c.mayShareMemory() {
@@ -77,6 +73,18 @@ func (p *Process) fork(c *Cmd, b *birth) error {
 	}
 	p.Pid, p.pidfd = int(pid), int(b.pidfd)
 	return nil
+}
+
+// bornWith are the namespaces and the cgroup that the child is cloned into.
+func (b *birth) bornWith() (args cloneArgs) {
+	if b.Join == nil {
+		args.flags = b.cloneFlags() & bornInto
+	}
+	if b.Cgroup != nil { // 0.1 ms; to join afterwards takes 10 ms
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(b.Cgroup.Fd())
+	}
+	return args
 }
 
 // mayShareMemory says whether the child may work in this process's memory until it executes something. Not where it

@@ -251,8 +251,16 @@ func parentOfOne() error {
 		Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.MountNamespace}, {Type: specs.PIDNamespace}, {Type: specs.NetworkNamespace}}},
 	}}
 	c.Spec.Mounts = []specs.Mount{{Destination: "/proc", Type: "proc"}, {Destination: "/dev", Type: "tmpfs", Options: []string{"nodev"}}}
-	if os.Geteuid() != 0 {
+	shared := os.Getenv("HULL_NS_SHARE")
+	if os.Geteuid() != 0 || shared != "" {
 		(&box{Cmd: &c}).mapOne()
+	}
+	if shared != "" {
+		pid, err := strconv.Atoi(shared)
+		if err != nil {
+			return err
+		}
+		(&box{Cmd: &c}).shares(&Process{Pid: pid}, specs.UserNamespace, specs.NetworkNamespace)
 	}
 	if os.Getenv("HULL_NS_CONCEIVE") != "" { // and no more than that
 		if err := c.Conceive(); err != nil || c.conceived == nil {
@@ -283,7 +291,12 @@ func TestParentKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := filepath.Join(layersDir(t), "base")
-	for name, env := range map[string]string{"fork": "HULL_NS_=", "reexec": "HULL_NS_REEXEC=1", "detach": "HULL_NS_DETACH=1"} {
+	other := newBox(t, "signals")
+	if os.Geteuid() == 0 {
+		other.mapOne()
+	}
+	share := "HULL_NS_SHARE=" + itoa(other.host().Pid)
+	for name, env := range map[string]string{"fork": "HULL_NS_=", "reexec": "HULL_NS_REEXEC=1", "detach": "HULL_NS_DETACH=1", "share": share} {
 		t.Run(name, func(t *testing.T) { killParents(t, self, root, env) })
 	}
 }
