@@ -67,6 +67,7 @@ func (c *Container) start(ctx context.Context, client *os.File) error {
 		err = s.outline()
 	}
 	if err == nil && !s.cmd.CanDetach() {
+		s.closeShared()
 		return c.startApart(ctx, client)
 	}
 	if err == nil {

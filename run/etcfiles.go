@@ -15,14 +15,10 @@ import (
 	"github.com/hullrun/hull/ns"
 )
 
-// etcFiles are the container's hosts, hostname and resolv.conf, except where something else is mounted. Those of a container
-// that shares the network of another, peer, are that one's.
-func etcFiles(s, peer *State) (files []ns.File) {
+// etcFiles are the container's hosts, hostname and resolv.conf, except where something else is mounted. They tell of from: the
+// container itself, or the one whose network it shares.
+func etcFiles(s, from *State) (files []ns.File) {
 	c := &s.Config
-	from := s
-	if peer != nil {
-		from = peer
-	}
 	n := &from.Config.Network
 	name := hostname(&from.Config, from.ID)
 	if c.Isolation.UTS == "host" {
@@ -64,7 +60,11 @@ const aptConfig = "/dev/.apt.conf"
 // files are the container's small files. apt gives up its rights and then looks whether they are gone, which they
 // cannot be where one id is mapped: there it is told, in an image that has it, to stay what it is.
 func (s *start) files(spec *specs.Spec) []ns.File {
-	files := etcFiles(&s.State, s.peer)
+	from := &s.State
+	if s.peer != nil {
+		from = &s.peer.State
+	}
+	files := etcFiles(&s.State, from)
 	named := func(kv string) bool { return strings.HasPrefix(kv, "APT_CONFIG=") }
 	if !s.world.Identity.OneID || slices.ContainsFunc(spec.Process.Env, named) {
 		return files

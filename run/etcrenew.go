@@ -23,9 +23,9 @@ type renewal struct {
 // renewFiles writes those small files of the running container anew that its networks have changed since before. One that
 // its programs have written to, or put something else in the place of, is theirs and stays.
 func (c *Container) renewFiles(ctx context.Context, before *State) error {
-	old := etcFiles(before, nil)
+	old := etcFiles(before, before)
 	work := &fileWork{Do: "renew", as: c.workAs()}
-	for _, f := range etcFiles(&c.State, nil) {
+	for _, f := range etcFiles(&c.State, &c.State) {
 		i := slices.IndexFunc(old, func(o ns.File) bool { return o.Path == f.Path })
 		if i >= 0 && !bytes.Equal(old[i].Data, f.Data) {
 			work.Renew = append(work.Renew, renewal{f.Path, old[i].Data, f.Data})

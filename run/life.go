@@ -47,10 +47,11 @@ type start struct {
 	health  *HealthConfig // how to probe, or nil
 	lowers  []ns.Mapped   // what lies below layers over binds, where ids are mapped
 	looking bool          // nothing is run: only somebody wants to see the files that are there
-	// endpoints are its places on networks. shared is the network namespace of the container peer, where it shares that.
+	// endpoints are its places on networks. shared are the namespaces of another container whose network it shares; peer is the
+	// one that has that network.
 	endpoints []*network.Endpoint
-	shared    *os.File
-	peer      *State
+	shared    []*os.File
+	peer      *Container
 }
 
 // Run runs the container's program to its end, connected to the caller's streams, and takes everything down again. An
@@ -152,9 +153,7 @@ func (s *start) outline() (err error) {
 
 // create has the world built, and meanwhile joins the cgroup, where that is slow, and writes the state down.
 func (s *start) create() error {
-	if s.shared != nil {
-		defer s.shared.Close()
-	}
+	defer s.closeShared()
 	if err := s.reserve(context.Background()); err != nil {
 		return err
 	}
@@ -449,6 +448,10 @@ func (s *start) findWorld(io IO) (err error) {
 	}
 	if err := s.takeTrust(); err != nil {
 		return err
+	}
+	if w.Hostname != "" {
+		s.HostEnv = append(s.HostEnv, "HOSTNAME="+w.Hostname)
+		w.Env = s.HostEnv
 	}
 	if !w.Identity.UserNS {
 		if w.Permitted, err = ownCapabilities(); err != nil {

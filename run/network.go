@@ -68,16 +68,17 @@ func (h *Host) Networks() *network.Networks {
 	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), UserSpace: h.rootless, Warn: h.Warn, StartNames: h.startNames}
 }
 
-// checkNetworks refuses networks that there are not, and what an ordinary user cannot have.
+// checkNetworks refuses networks that there are not. Another container whose network is to be shared is noted by its ID: it may be
+// renamed.
 func (h *Host) checkNetworks(n *NetworkConfig) error {
 	if h.usesHelper(n) {
 		return h.checkHelper(n)
 	}
-	if h.rootless && n.joins() {
-		return fmt.Errorf("network %q: needs root\nput both on one network, where they find each other by name: --network NAME", n.Mode)
-	}
-	if n.joins() {
-		_, err := h.Find(strings.TrimPrefix(n.Mode, modeContainer))
+	if ref, joins := strings.CutPrefix(n.Mode, modeContainer); joins {
+		other, err := h.Find(ref)
+		if err == nil {
+			n.Mode = modeContainer + other.ID
+		}
 		return err
 	}
 	for _, w := range n.Networks {
@@ -289,34 +290,6 @@ func (c *Container) leaveNetworks() error {
 		}
 	}
 	return c.host.Networks().Detach(context.Background(), c.ID)
-}
-
-// shareNetwork opens the network namespace of the container whose network this one is to share.
-func (s *start) shareNetwork() error {
-	ref, joins := strings.CutPrefix(s.Config.Network.Mode, modeContainer)
-	if !joins {
-		return nil
-	}
-	if err := s.host.checkNetworks(&s.Config.Network); err != nil {
-		return err
-	}
-	other, err := s.host.Find(ref)
-	if err != nil {
-		return err
-	}
-	if !other.Status.Alive() || other.Pid == 0 {
-		return fmt.Errorf("cannot join network of a non running container: %s", other.Name)
-	}
-	f, err := os.Open(netnsOf(other.Pid))
-	if err == nil && startTime(other.Pid) != other.PidStart {
-		f.Close()
-		err = fmt.Errorf("container %s has ended", other.Name)
-	}
-	if err != nil {
-		return fmt.Errorf("network %s: %w", s.Config.Network.Mode, err)
-	}
-	s.shared, s.world.NetNS, s.peer = f, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), &other.State
-	return nil
 }
 
 // Connect attaches the container to one more network, at once if it runs.

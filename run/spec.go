@@ -30,8 +30,9 @@ type World struct {
 	CgroupV1, CgroupV2 bool
 	// OpenNodes is true where the rules of its cgroup, and no mount flag, say which device nodes open.
 	OpenNodes bool
-	// NetNS is the network namespace of another container's, "" for one of its own.
-	NetNS string
+	// NetNS and UserNSPath are the namespaces of another container whose network is shared, and Hostname is its name; "" for those
+	// of its own.
+	NetNS, UserNSPath, Hostname string
 	// HotCPUs are the processors of the host that tell when they were too hot, see hotCPUs.
 	HotCPUs []int
 	// NoMqueue is true where the host has no /dev/mqueue to share.
@@ -58,7 +59,7 @@ func Spec(c *Config, image *v1.ConfigFile, w World) (*specs.Spec, error) {
 	}
 	s := &specs.Spec{
 		Version:    specs.Version,
-		Hostname:   hostname(c, w.ID),
+		Hostname:   cmp.Or(w.Hostname, hostname(c, w.ID)),
 		Domainname: c.Network.Domainname,
 		Root:       &specs.Root{Path: w.Dir, Readonly: c.Files.ReadOnly},
 		Process:    p,
@@ -166,15 +167,14 @@ func namespaces(c *Config, w World) []specs.LinuxNamespace {
 	for _, n := range []struct {
 		kind specs.LinuxNamespaceType
 		own  bool
+		path string
 	}{
-		{specs.UserNamespace, w.Identity.UserNS}, {specs.PIDNamespace, i.PID != "host"}, {specs.IPCNamespace, i.IPC != "host"},
-		{specs.UTSNamespace, i.UTS != "host"}, {specs.NetworkNamespace, c.Network.Mode != "host"},
-		{specs.CgroupNamespace, i.Cgroupns != "host"},
+		{specs.UserNamespace, w.Identity.UserNS, w.UserNSPath}, {specs.PIDNamespace, i.PID != "host", ""}, {specs.IPCNamespace, i.IPC != "host", ""},
+		{specs.UTSNamespace, i.UTS != "host", ""}, {specs.NetworkNamespace, c.Network.Mode != "host", w.NetNS},
+		{specs.CgroupNamespace, i.Cgroupns != "host", ""},
 	} {
-		if n.own && n.kind == specs.NetworkNamespace {
-			list = append(list, specs.LinuxNamespace{Type: n.kind, Path: w.NetNS})
-		} else if n.own {
-			list = append(list, specs.LinuxNamespace{Type: n.kind})
+		if n.own {
+			list = append(list, specs.LinuxNamespace{Type: n.kind, Path: n.path})
 		}
 	}
 	return list

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,7 +21,7 @@ type User struct {
 // findUser finds who the container's program runs as: who the user says, or the image.
 func (c *Container) findUser(config *Config, img *layers.Image, id Identity) (User, error) {
 	user := cmp.Or(config.Process.User, img.Config.Config.User)
-	if mode, _, _ := strings.Cut(config.Isolation.Userns, ":"); mode == "keep-id" && user == "" {
+	if user == "" && !(id.maps(id.UIDs, 0) && id.maps(id.GIDs, 0)) { // --userns=keep-id
 		user = fmt.Sprintf("%d:%d", id.UIDs[0].ContainerID, id.GIDs[0].ContainerID)
 	}
 	dirs := append([]string{c.path("upper")}, c.host.Images.Dirs(img)...)
