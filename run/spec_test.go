@@ -216,7 +216,8 @@ func TestHosts(t *testing.T) {
 	if got := resolvConf(&NetworkConfig{}, false); strings.Contains(got, "nameserver 127.") || strings.Contains(got, "nameserver ::1") {
 		t.Errorf("the host's loopback is out of reach: %q", got)
 	}
-	files := etcFiles(&State{ID: strings.Repeat("b", 64), Config: Config{Network: NetworkConfig{NoHosts: true}}, Mounts: []MountSpec{{Target: "/etc/resolv.conf"}}}, nil)
+	state := &State{ID: strings.Repeat("b", 64), Config: Config{Network: NetworkConfig{NoHosts: true}}, Mounts: []MountSpec{{Target: "/etc/resolv.conf"}}}
+	files := etcFiles(state, state)
 	if len(files) != 1 || files[0].Path != "/etc/hostname" || string(files[0].Data) != "bbbbbbbbbbbb\n" {
 		t.Errorf("%q", files)
 	}
