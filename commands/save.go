@@ -55,7 +55,7 @@ func loadCommand(s *session) ([]*option, action) {
 	var quiet bool
 	o := pullOptions{platform: os.Getenv("DOCKER_DEFAULT_PLATFORM")}
 	flags := []*option{
-		text(&input, "input,i", "FILE", "read FILE, not standard input"),
+		text(&input, "input,i", "FILE", "read FILE, not standard input; it may be compressed: gzip, zstd, bzip2, xz"),
 		toggle(&quiet, "quiet,q", "show no progress"),
 		text(&o.platform, "platform", "OS[/ARCH[/VARIANT]]", "choose among an image's platforms"),
 	}

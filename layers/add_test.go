@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/internal/decompress"
 )
 
 func TestAdd(t *testing.T) {
@@ -111,6 +114,40 @@ func TestAddSharesLayers(t *testing.T) {
 	}
 }
 
+// TestAddOtherCompression adds layers that say gzip and are compressed with xz and bzip2: old Dockers' registries have some.
+func TestAddOtherCompression(t *testing.T) {
+	for kind, sample := range map[string]string{
+		"xz":    "/Td6WFoAAATm1rRGAgAhARwAAAAQz1jM4Af/AEVdADCAM1AYaImDAdzibiEFSnA3hjWJZw8eIY8uSiOtHtARCfMV9h9qc66B0oLOphpaIZtFw2CpF3yvvfhzyXoLfj9qm32wAAAAAABPeqotMbZ5FgABYYAQAAAAL+8C4bHEZ/sCAAAAAARZWg==",
+		"bzip2": "QlpoOTFBWSZTWY48hGoAADh7kMmQAEBAAHcAAADgAJ4ABAAACCAAVDSAA0GhoJJTZQyYjQaZ9MUeIRvIQnezFvOI1EMK+ivy6EYfphSyyQ2aOiAhjo5aqvCrQi+LuSKcKEhHHkI1AA==",
+	} {
+		blob, err := base64.StdEncoding.DecodeString(sample)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, done, err := decompress.NewReader(bytes.NewReader(blob), decompress.MaxWindow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tar, err := io.ReadAll(r)
+		done()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newTestLayer(t, "tar", tar)
+		l.blob, l.digest, l.media = blob, sha256Of(blob), types.DockerLayer
+		s := newStore(t)
+		f, err := OpenFile(s.Dirs(add(t, s, full+"old:latest", newImage(t, l))), "a")
+		if err != nil {
+			t.Fatalf("%s: %v", kind, err)
+		}
+		content, _ := io.ReadAll(f)
+		f.Close()
+		if string(content) != "1\n" {
+			t.Errorf("%s: %q", kind, content)
+		}
+	}
+}
+
 // TestAddHidesBelow adds an image whose second layer hides the first.
 func TestAddHidesBelow(t *testing.T) {
 	s := newStore(t)
@@ -143,7 +180,7 @@ func TestAddRefuses(t *testing.T) {
 		{"no tar", func(l *testLayer) { *l = *newTestLayer(t, "gzip", []byte(strings.Repeat("text", 1000))) }, "read tar"},
 		{"foreign", func(l *testLayer) { l.media = types.DockerForeignLayer }, "foreign layers are not supported"},
 		{"media type", func(l *testLayer) { l.media = "text/html" }, "not a layer"},
-		{"xz", func(l *testLayer) { l.blob = []byte("\xfd7zXZ..."); l.digest = sha256Of(l.blob) }, "xz"},
+		{"xz", func(l *testLayer) { l.blob = []byte("\xfd7zXZ\x00..."); l.digest = sha256Of(l.blob) }, "unexpected EOF"},
 		{"gzip cut", func(l *testLayer) { l.blob = l.blob[:len(l.blob)-9]; l.digest = sha256Of(l.blob) }, "unexpected EOF"},
 	}
 	for _, test := range tests {

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/hullrun/hull/internal/decompress"
 )
 
 // job is what has to be done for one blob of an image: fetch it unless it is here, and unpack it unless that is
@@ -180,7 +182,7 @@ func (j *job) downloadEnd(sum hash.Hash, size int64) error {
 // inflate passes the plain tar on.
 func (j *job) inflate(in, out *pipe) (err error) {
 	defer func() { in.closeRead(err) }()
-	r, done, err := inflate(in, j.limits)
+	r, done, err := decompress.NewReader(in, j.limits.Window)
 	if err != nil {
 		return err
 	}

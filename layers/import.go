@@ -2,8 +2,6 @@ package layers
 
 import (
 	"bufio"
-	"bytes"
-	"compress/bzip2"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -16,10 +14,13 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/hullrun/hull/internal/decompress"
+	"github.com/hullrun/hull/internal/xz"
 )
 
 // Import makes an image of the tar of a file system, which becomes its only layer: as it is if it is compressed with gzip or
-// zstd, else (a plain one, or bzip2's) compressed here. Either all of it is in the store afterwards, or no image. Packed and
+// zstd, else (a plain one, or one of bzip2 or xz) compressed here. Either all of it is in the store afterwards, or no image. Packed and
 // Warn of opt are not used.
 func (s *Store) Import(ctx context.Context, tar io.Reader, platform v1.Platform, opt CommitOptions) (got *Image, err error) {
 	if err := s.prepare(); err != nil {
@@ -31,6 +32,9 @@ func (s *Store) Import(ctx context.Context, tar io.Reader, platform v1.Platform,
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 	layer, err := keepLayer(untilDone{ctx, tar}, t.path("layer"), s.Limits.withDefaults())
+	if errors.Is(err, xz.ErrUnsupported) {
+		err = fmt.Errorf("%w\nunpack it on the way: xz -dc FILE | hull import -", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -61,7 +65,7 @@ func (s *Store) imported(layer *fileLayer, platform v1.Platform, opt CommitOptio
 // keepLayer writes a tar to a file as a layer, and hashes it on the way.
 func keepLayer(r io.Reader, path string, limits Limits) (*fileLayer, error) {
 	in := bufio.NewReaderSize(r, chunkSize)
-	head, err := in.Peek(4)
+	head, err := in.Peek(decompress.HeadSize)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
@@ -71,16 +75,12 @@ func keepLayer(r io.Reader, path string, limits Limits) (*fileLayer, error) {
 	}
 	defer f.Close()
 	l := &fileLayer{path: path, mediaType: types.OCILayer}
-	switch {
-	case bytes.HasPrefix(head, []byte("BZh")):
-		err = l.compress(f, bzip2.NewReader(in), limits)
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+	switch decompress.Kind(head) {
+	case "gzip":
 		err = l.copy(f, in, limits)
-	case isZstd(head):
+	case "zstd":
 		l.mediaType = types.OCILayerZStd
 		err = l.copy(f, in, limits)
-	case bytes.HasPrefix(head, []byte{0xfd, '7', 'z', 'X'}):
-		err = errors.New("it is compressed with xz, which is no format of layers\nunpack it on the way: xz -dc FILE | hull import -")
 	default:
 		err = l.compress(f, in, limits)
 	}
@@ -90,13 +90,19 @@ func keepLayer(r io.Reader, path string, limits Limits) (*fileLayer, error) {
 	return l, f.Close()
 }
 
-// compress writes a plain tar.
-func (l *fileLayer) compress(f *os.File, tar io.Reader, limits Limits) error {
+// compress writes a tar that is plain, or compressed as no layer is.
+func (l *fileLayer) compress(f *os.File, in io.Reader, limits Limits) error {
+	read := &countReader{r: in}
+	tar, done, err := decompress.NewReader(read, limits.Window)
+	if err != nil {
+		return err
+	}
+	defer done()
 	packed := sha256.New()
 	counter := &countWriter{w: io.MultiWriter(f, packed)}
 	z := gzip.NewWriter(counter)
 	plain := sha256.New()
-	n, err := copyLimited(io.MultiWriter(z, plain), tar, func() int64 { return limits.Size }, limits)
+	n, err := copyLimited(io.MultiWriter(z, plain), tar, func() int64 { return read.n }, limits)
 	if err = or(err, z.Close()); err != nil {
 		return err
 	}
@@ -109,7 +115,7 @@ func (l *fileLayer) copy(f *os.File, in io.Reader, limits Limits) error {
 	packed, plain := sha256.New(), sha256.New()
 	counter := &countWriter{w: io.MultiWriter(f, packed)}
 	tee := io.TeeReader(in, counter)
-	tar, done, err := inflate(tee, limits)
+	tar, done, err := decompress.NewReader(tee, limits.Window)
 	if err != nil {
 		return err
 	}
@@ -162,6 +168,18 @@ type countWriter struct {
 
 func (c *countWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// countReader counts the bytes that were read.
+type countReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err
 }

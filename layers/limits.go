@@ -1,6 +1,10 @@
 package layers
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/hullrun/hull/internal/decompress"
+)
 
 // Limits bounds what one layer may ask of this machine. A layer comes from somebody else, and a few kilobytes of
 // it can name a billion files or inflate to a petabyte. A field that is zero has its default, which is far above
@@ -21,7 +25,7 @@ type Limits struct {
 	// Ratio is how many bytes may come out of one compressed byte, looked at once more than 1 GiB came
 	// out. Default 1100: deflate itself ends at 1032, so only what is built to explode is above it.
 	Ratio int64
-	// Window is how many bytes of memory one zstd decoder may hold for its window. Default 64 MiB. What common
+	// Window is how many bytes of memory one decoder of zstd or xz may hold for its window. Default 64 MiB. What common
 	// encoders ask for is 8 MiB and below, and 32 MiB is the largest of the Go library's; where more than 8 MiB are
 	// asked for, only one decoder of the process is at work at a time.
 	Window int64
@@ -39,19 +43,16 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("more than %d %s (limit %s)", e.Max, e.What, e.Limit)
 }
 
-// ratioFloor is the output, in bytes, below which nobody asks how well a layer was compressed.
-const ratioFloor = 1 << 30
-
 // withDefaults fills the zero fields and turns negative ones into "as many as there are".
 func (l Limits) withDefaults() Limits {
 	return Limits{
 		Entries: int(limit(int64(l.Entries), 2_000_000)),
 		Path:    int(limit(int64(l.Path), 4096)),
 		Depth:   int(limit(int64(l.Depth), 512)),
-		Size:    limit(l.Size, 1<<40),
+		Size:    limit(l.Size, decompress.MaxSize),
 		Sparse:  limit(l.Sparse, 64<<30),
-		Ratio:   limit(l.Ratio, 1100),
-		Window:  limit(l.Window, 64<<20),
+		Ratio:   limit(l.Ratio, decompress.MaxRatio),
+		Window:  limit(l.Window, decompress.MaxWindow),
 	}
 }
 
@@ -71,7 +72,7 @@ func (l Limits) checkRatio(in, out int64) error {
 	if out > l.Size {
 		return &LimitError{"Size", l.Size, "bytes in a layer"}
 	}
-	if out > ratioFloor && out/max(in, 1) > l.Ratio {
+	if out > decompress.RatioFloor && out/max(in, 1) > l.Ratio {
 		return &LimitError{"Ratio", l.Ratio, "bytes from each compressed byte"}
 	}
 	return nil

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/internal/decompress"
 )
 
 // PlaceOptions says how Place works.
@@ -52,7 +54,7 @@ func Place(ctx context.Context, path string, r io.Reader, opt PlaceOptions) erro
 		p.Warn = func(string) {}
 	}
 	if opt.Many {
-		plain, done, err := inflate(r, Limits{}.withDefaults())
+		plain, done, err := decompress.NewReader(r, decompress.MaxWindow)
 		if err != nil {
 			return err
 		}

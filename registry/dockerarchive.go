@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"path"
@@ -13,6 +14,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/hullrun/hull/internal/decompress"
 )
 
 // savedImage is an entry of docker save's manifest.json.
@@ -30,6 +33,7 @@ type dockerArchive struct {
 	files    fs.FS
 	manifest []byte
 	blobs    map[v1.Hash]string // digest to the file's name
+	packed   map[v1.Hash]bool   // and whether that has to be unpacked
 }
 
 func openDockerArchive(files fs.FS, tag, local string, _ *v1.Platform) (*image, string, error) {
@@ -56,7 +60,7 @@ func openDockerArchive(files fs.FS, tag, local string, _ *v1.Platform) (*image, 
 
 // openSaved opens an image of manifest.json.
 func openSaved(files fs.FS, saved savedImage) (*image, error) {
-	src := &dockerArchive{files: files, blobs: map[v1.Hash]string{}}
+	src := &dockerArchive{files: files, blobs: map[v1.Hash]string{}, packed: map[v1.Hash]bool{}}
 	doc, err := src.describe(saved)
 	if err != nil {
 		return nil, err
@@ -103,6 +107,9 @@ func (a *dockerArchive) describe(saved savedImage) (*document, error) {
 		return nil, problemf(ErrCorrupt, "configuration %s has the digest %s", saved.Config, sum)
 	}
 	a.blobs[sum] = path.Clean(saved.Config)
+	if n := len(saved.Layers); n > maxLayers {
+		return nil, problemf(ErrUnsupported, "it has %d layers, the limit is %d", n, maxLayers)
+	}
 	m := v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIManifestSchema1,
@@ -135,13 +142,18 @@ func (a *dockerArchive) layer(name string, diffID v1.Hash) (v1.Descriptor, error
 		return v1.Descriptor{}, err
 	}
 	d := v1.Descriptor{MediaType: types.OCIUncompressedLayer, Digest: diffID, Size: fi.Size()}
-	head := make([]byte, 4)
+	head := make([]byte, decompress.HeadSize)
 	n, _ := io.ReadFull(f, head)
-	switch compression(head[:n]) {
+	switch decompress.Kind(head[:n]) {
 	case "gzip":
 		d.MediaType = types.OCILayer
 	case "zstd":
 		d.MediaType = types.OCILayerZStd
+	case "bzip2", "xz": // docker load takes them, but no manifest can say so: such a layer is handed on as a plain one
+		a.packed[diffID] = true
+		if d.Size, err = a.plainSize(name); err != nil {
+			return v1.Descriptor{}, fmt.Errorf("layer %s: %w", name, err)
+		}
 	}
 	if d.MediaType != types.OCIUncompressedLayer {
 		if d.Digest, _, err = v1.SHA256(io.MultiReader(bytes.NewReader(head[:n]), f)); err != nil {
@@ -152,6 +164,25 @@ func (a *dockerArchive) layer(name string, diffID v1.Hash) (v1.Descriptor, error
 	return d, nil
 }
 
+// plainSize is what a layer unpacks to, in bytes.
+func (a *dockerArchive) plainSize(name string) (int64, error) {
+	r, err := a.plain(name)
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	return io.CopyBuffer(struct{ io.Writer }{io.Discard}, r, make([]byte, bufferSize))
+}
+
+// plain opens a file of the archive, and unpacks it.
+func (a *dockerArchive) plain(name string) (io.ReadCloser, error) {
+	f, err := a.files.Open(name) // part of the archive, so there is nothing to close
+	if err != nil {
+		return nil, err
+	}
+	return unpacked(f)
+}
+
 // document is source's; there is only the one manifest.
 func (a *dockerArchive) document(context.Context, string) ([]byte, string, error) {
 	return slices.Clone(a.manifest), string(types.OCIManifestSchema1), nil
@@ -159,5 +190,8 @@ func (a *dockerArchive) document(context.Context, string) ([]byte, string, error
 
 // blob is source's.
 func (a *dockerArchive) blob(_ context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if a.packed[d.Digest] {
+		return a.plain(a.blobs[d.Digest])
+	}
 	return openSized(a.files, a.blobs[d.Digest], d.Size)
 }

@@ -107,7 +107,7 @@ func localName(path string) string {
 		path = abs
 	}
 	base := strings.ToLower(filepath.Base(path))
-	for _, ext := range []string{".gz", ".tgz", ".zst", ".tar", ".oci"} {
+	for _, ext := range []string{".gz", ".tgz", ".zst", ".bz2", ".xz", ".tar", ".oci"} {
 		base = strings.TrimSuffix(base, ext)
 	}
 	base = strings.Trim(strings.Map(func(r rune) rune {

@@ -10,14 +10,18 @@ import (
 	"path"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
+	"github.com/hullrun/hull/internal/decompress"
 	"github.com/hullrun/hull/internal/given"
 )
 
-// maxLinks bounds the links followed inside an archive; docker save made one for a layer that occurs twice.
-const maxLinks = 8
+const (
+	// maxLinks bounds the links followed inside an archive; docker save made one for a layer that occurs twice.
+	maxLinks = 8
+	// maxFiles and maxNames bound what is remembered of the files in an archive: how many there are, and how many bytes their
+	// names and links have. Somebody's whole store has some thousands, with names of some hundred bytes at the most.
+	maxFiles = 250_000
+	maxNames = 32 << 20
+)
 
 // tarFiles gives random access to the files in a tar, by an index of where each begins. It is an fs.FS as far as this
 // package needs one: Open and Stat of regular files.
@@ -26,9 +30,11 @@ type tarFiles struct {
 	entries map[string]tarEntry
 }
 
+// tarEntry is what is remembered of a file; a header has ten times as much.
 type tarEntry struct {
-	header *tar.Header
-	offset int64
+	offset, size int64
+	kind         byte
+	link         string
 }
 
 // openTar indexes the tar in a file. One that is compressed, or that is no regular file (a pipe), is first copied.
@@ -49,7 +55,7 @@ func openTarFile(f *os.File, spool string) (fs.FS, func() error, error) {
 	files := &tarFiles{r: f, entries: map[string]tarEntry{}}
 	if err := files.index(f); err != nil {
 		f.Close()
-		return nil, nil, problemf(ErrCorrupt, "read tar: %w", err)
+		return nil, nil, err
 	}
 	return files, f.Close, nil
 }
@@ -61,40 +67,19 @@ func seekable(f *os.File, dir string) (*os.File, error) {
 		f.Close()
 		return nil, err
 	}
-	head := make([]byte, 4)
+	head := make([]byte, decompress.HeadSize)
 	n, _ := io.ReadFull(f, head)
-	kind := compression(head[:n])
-	if kind == "" && fi.Mode().IsRegular() {
+	if decompress.Kind(head[:n]) == "" && fi.Mode().IsRegular() {
 		_, err := f.Seek(0, io.SeekStart)
 		return f, err
 	}
 	defer f.Close()
-	r, err := decompress(kind, io.MultiReader(bytes.NewReader(head[:n]), f))
+	r, err := unpacked(io.MultiReader(bytes.NewReader(head[:n]), f))
 	if err != nil {
 		return nil, err
 	}
+	defer r.Close()
 	return spool(dir, r)
-}
-
-// compression knows gzip and zstd by their first bytes; "" is anything else.
-func compression(head []byte) string {
-	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
-		return "gzip"
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
-		return "zstd"
-	}
-	return ""
-}
-
-func decompress(kind string, r io.Reader) (io.Reader, error) {
-	switch kind {
-	case "gzip":
-		return gzip.NewReader(r)
-	case "zstd":
-		return zstd.NewReader(r, zstd.WithDecoderConcurrency(1))
-	}
-	return r, nil
 }
 
 // spool copies r to a file in dir ("" for $TMPDIR) that has no name any more, so that nothing stays behind however hull ends.
@@ -114,25 +99,32 @@ func spool(dir string, r io.Reader) (*os.File, error) {
 	return tmp, nil
 }
 
+// index finds the files in f.
 func (t *tarFiles) index(f *os.File) error {
 	r := tar.NewReader(f)
-	for {
-		header, err := r.Next()
+	for files, names := 1, 0; ; files++ {
+		h, err := r.Next()
 		if err == io.EOF {
 			return nil
 		}
 		if err != nil {
-			return err
+			return problemf(ErrCorrupt, "read tar: %w", err)
+		}
+		if files > maxFiles {
+			return problemf(ErrUnsupported, "the archive has more than %d files, the limit", maxFiles)
+		}
+		if names += len(h.Name) + len(h.Linkname); names > maxNames {
+			return problemf(ErrUnsupported, "the archive's names have more than %d bytes, the limit", maxNames)
+		}
+		if h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.major"] != "" {
+			return problemf(ErrCorrupt, "%s is sparse, which image archives never are", h.Name)
 		}
 		// archive/tar reads whole blocks and seeks past data, so after Next the file stands where the data begins.
 		offset, err := f.Seek(0, io.SeekCurrent)
 		if err != nil {
 			return err
 		}
-		if header.Typeflag == tar.TypeGNUSparse || header.PAXRecords["GNU.sparse.major"] != "" {
-			return fmt.Errorf("%s is sparse, which image archives never are", header.Name)
-		}
-		t.entries[path.Clean(strings.TrimPrefix(header.Name, "/"))] = tarEntry{header, offset}
+		t.entries[path.Clean(strings.TrimPrefix(h.Name, "/"))] = tarEntry{offset, h.Size, h.Typeflag, h.Linkname}
 	}
 }
 
@@ -144,13 +136,13 @@ func (t *tarFiles) Open(name string) (fs.File, error) {
 		if !ok {
 			break
 		}
-		switch e.header.Typeflag {
+		switch e.kind {
 		case tar.TypeSymlink:
-			at = path.Join(path.Dir(at), e.header.Linkname)
+			at = path.Join(path.Dir(at), e.link)
 		case tar.TypeLink:
-			at = path.Clean(strings.TrimPrefix(e.header.Linkname, "/"))
+			at = path.Clean(strings.TrimPrefix(e.link, "/"))
 		default:
-			return &tarFile{io.NewSectionReader(t.r, e.offset, e.header.Size), e.header}, nil
+			return &tarFile{io.NewSectionReader(t.r, e.offset, e.size), tar.Header{Name: at, Typeflag: e.kind, Size: e.size}}, nil
 		}
 	}
 	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
@@ -158,7 +150,7 @@ func (t *tarFiles) Open(name string) (fs.File, error) {
 
 type tarFile struct {
 	*io.SectionReader
-	header *tar.Header
+	header tar.Header
 }
 
 func (f *tarFile) Stat() (fs.FileInfo, error) { return f.header.FileInfo(), nil }

@@ -1,0 +1,87 @@
+package decompress
+
+import (
+	"bytes"
+	"encoding/base64"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// samples are "hull\n" as the tools of these names write it.
+var samples = map[string]string{
+	"gzip":  "H4sIAAAAAAAAA8sozcnhAgDOZNFbBQAAAA==",
+	"zstd":  "KLUv/QRYKQAAaHVsbAqvLp9O",
+	"bzip2": "QlpoOTFBWSZTWVVF5WIAAADBgAAQAEQCACAAIZpoM00wLxdyRThQkFVF5WI=",
+	"xz":    "/Td6WFoAAATm1rRGAgAhARYAAAB0L+WjAQAEaHVsbAoAAAAAm37w46w2UYAAAR0FuC2Arx+2830BAAAAAARZWg==",
+}
+
+func sample(t *testing.T, kind string) []byte {
+	t.Helper()
+	raw, err := base64.StdEncoding.DecodeString(samples[kind])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestNewReader: whatever it is, it is read, in pieces or whole, and so are two in a row. What is cut is no success.
+func TestNewReader(t *testing.T) {
+	read := func(r io.Reader) (string, error) {
+		plain, done, err := NewReader(r, MaxWindow)
+		if err != nil {
+			return "", err
+		}
+		defer done()
+		b, err := io.ReadAll(plain)
+		return string(b), err
+	}
+	for kind := range samples {
+		raw := sample(t, kind)
+		if got := Kind(raw); got != kind {
+			t.Errorf("%s is taken for %q", kind, got)
+		}
+		for _, r := range []io.Reader{bytes.NewReader(raw), iotest.OneByteReader(bytes.NewReader(raw)), iotest.DataErrReader(bytes.NewReader(raw))} {
+			if got, err := read(r); got != "hull\n" || err != nil {
+				t.Errorf("%s: %q, %v", kind, got, err)
+			}
+		}
+		if got, err := read(bytes.NewReader(append(bytes.Clone(raw), raw...))); got != "hull\nhull\n" || err != nil {
+			t.Errorf("%s twice: %q, %v", kind, got, err)
+		}
+		if got, err := read(bytes.NewReader(raw[:len(raw)-1])); err == nil {
+			t.Errorf("%s cut: %q", kind, got)
+		}
+	}
+	skippable := append([]byte("\x50\x2a\x4d\x18\x02\x00\x00\x00ab"), sample(t, "zstd")...)
+	if got, err := read(bytes.NewReader(skippable)); got != "hull\n" || err != nil {
+		t.Errorf("a skippable frame first: %q, %v", got, err)
+	}
+	for _, plain := range []string{"", "h", "BZh", "BZhull", "\x1f", "\xfd7zX", "a longer text that is nothing in particular"} {
+		if got, err := read(strings.NewReader(plain)); got != plain || err != nil || Kind([]byte(plain)) != "" {
+			t.Errorf("%q: %q, %v", plain, got, err)
+		}
+	}
+}
+
+// TestOneAtATime: a decoder with a large window waits for another to be done.
+func TestOneAtATime(t *testing.T) {
+	_, done, err := NewReader(bytes.NewReader(sample(t, "xz")), MaxWindow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan func())
+	go func() {
+		_, done, _ := NewReader(bytes.NewReader(sample(t, "xz")), MaxWindow)
+		second <- done
+	}()
+	select {
+	case <-second:
+		t.Error("two at once")
+	case <-time.After(50 * time.Millisecond):
+	}
+	done()
+	(<-second)()
+}
