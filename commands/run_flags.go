@@ -207,7 +207,7 @@ func checkedRule(s string) (string, error) {
 func (w *wishes) networkFlags() []*option {
 	n := &w.Network
 	return []*option{
-		list(&w.networks, "network,net", "NETWORK", "bridge, none (loopback only), host, container:NAME, or a network by name; allow=HOST[:PORT],*.DOMAIN,CIDR for nothing else, log to see what that would be").def("bridge"),
+		list(&w.networks, "network,net", "NETWORK", "bridge, none (loopback only), host, container:NAME, or a network by name; allow=HOST[:PORT],*.DOMAIN,CIDR for nothing else, log to see what that would be; pasta[:OPTION,...] for pasta(1)").def("bridge"),
 		text(&n.Hostname, "hostname,h", "NAME", "the container's host name"),
 		text(&n.Domainname, "domainname", "NAME", "the container's NIS domain"),
 		opt("add-host", "NAME:IP", "add a line to /etc/hosts", each(&n.AddHost, run.ParseAddHost)),

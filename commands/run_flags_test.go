@@ -103,6 +103,9 @@ func TestRunFlags(t *testing.T) {
 			c.Network = run.NetworkConfig{Mode: "none", Hostname: "me", AddHost: []run.HostEntry{{Name: "a", IP: "1.2.3.4"}},
 				DNS: []string{"1.1.1.1"}, DNSOptions: []string{"ndots:1"}, Expose: []string{"80/tcp"}}
 		}},
+		{"--network pasta:--mtu=1500,-4 -p 80:80 img", func(c *run.Config) {
+			c.Network = run.NetworkConfig{Mode: "pasta", Pasta: []string{"--mtu=1500", "-4"}, Publish: []string{"80:80"}}
+		}},
 		{"--stop-signal 9 --stop-timeout -1 --timeout 90s,5 --sig-proxy=false --restart no -d=false img", func(c *run.Config) {
 			c.Lifetime = run.LifetimeConfig{StopSignal: "9", StopTimeout: ptr(-1), Timeout: 90 * time.Second, TimeoutGrace: 5 * time.Second, NoSigProxy: true}
 		}},
@@ -160,6 +163,10 @@ func TestRunFlagsRefuse(t *testing.T) {
 		{"--network web -p x:80 img", "invalid hostPort"},
 		{"--network container:web -p 80:80 img", "conflicting options: port publishing"},
 		{"--network none --network host img", "conflicting options"},
+		{"--network pasta:-4 --network host img", "a container with pasta has no other network"},
+		{"--network pasta --ip 1.2.3.4 img", "pasta has options of its own for addresses"},
+		{"--network pasta:--netns,/x img", "where and how pasta runs"},
+		{"--network pasta --add-host h:host-gateway img", "the host is out of reach"},
 		{"--rm --restart always img", "cannot specify both --restart and --rm"},
 		{"--restart sometimes img", "invalid restart policy"},
 		{"--health-cmd x --no-healthcheck img", "--no-healthcheck conflicts"},

@@ -23,6 +23,15 @@ func (w *wishes) joinNetwork() error {
 			}
 			continue
 		}
+		if value == "pasta" || strings.HasPrefix(value, "pasta:") {
+			if len(values) > 1 {
+				return fmt.Errorf("--network %q: conflicting options: a container with pasta has no other network", value)
+			}
+			if err := w.pasta(value); err != nil {
+				return err
+			}
+			continue
+		}
 		wish, err := parseNetwork(value)
 		if err != nil {
 			return err
@@ -80,6 +89,18 @@ func (w *wishes) allow(value, list string) error {
 		list = n.Allow + "," + list
 	}
 	n.Mode, n.Allow = "allow", list
+	return nil
+}
+
+// pasta reads "pasta[:OPTION,...]", podman's form.
+func (w *wishes) pasta(value string) error {
+	if w.first.IP+w.first.IP6+w.first.MAC != "" || len(w.first.Aliases) > 0 {
+		return fmt.Errorf("--network %q: conflicting options: pasta has options of its own for addresses, such as pasta:--address,192.0.2.7", value)
+	}
+	if _, options, _ := strings.Cut(value, ":"); options != "" {
+		w.Network.Pasta = strings.Split(options, ",")
+	}
+	w.Network.Mode = "pasta"
 	return nil
 }
 

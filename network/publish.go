@@ -37,6 +37,13 @@ func (s *Networks) choosePorts(e *Endpoint) error {
 	return nil
 }
 
+// ChoosePorts finds ports of the host for a container's on no network of hull's, as Reserve does for others.
+func (s *Networks) ChoosePorts(container string, ports []Port) ([]Port, error) {
+	e := &Endpoint{Container: container, Ports: ports}
+	err := s.choosePorts(e)
+	return e.Published, err
+}
+
 func choosePort(p Port, taken []Port) (Port, error) {
 	last := max(p.HostPort, p.HostLast)
 	p.HostLast = 0

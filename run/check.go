@@ -164,13 +164,16 @@ func (n *NetworkConfig) check() error {
 
 // checkModes refuses wishes for a network that the container does not get, in Docker's words.
 func (n *NetworkConfig) checkModes() error {
-	if n.named() && !n.watched() && len(n.Networks) == 0 {
+	if n.named() && !n.alone() && len(n.Networks) == 0 {
 		n.Networks = []NetworkWish{{Name: n.Mode}}
 	}
 	for _, spec := range n.Publish {
 		if _, err := network.ParsePort(spec); err != nil {
 			return err
 		}
+	}
+	if n.pasta() {
+		return n.checkPasta()
 	}
 	if n.named() {
 		return n.checkWishes()

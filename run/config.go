@@ -87,7 +87,8 @@ type FilesConfig struct {
 
 // NetworkConfig is about names and addresses.
 type NetworkConfig struct {
-	// Mode is "", "none", "host", "allow", "log", "container:NAME|ID" or the name of a network, which is the first of Networks then.
+	// Mode is "", "none", "host", "allow", "log", "pasta", "container:NAME|ID" or the name of a network, which is the first of
+	// Networks then.
 	Mode       string
 	Networks   []NetworkWish `json:",omitempty"`
 	Hostname   string
@@ -107,6 +108,8 @@ type NetworkConfig struct {
 	Default bool `json:",omitempty"`
 	// Allow is what may be reached in mode "allow", as usernet.ParseAllow reads it.
 	Allow string `json:",omitempty"`
+	// Pasta are options for pasta(1) in mode "pasta", beside those that it gets from hull.
+	Pasta []string `json:",omitempty"`
 }
 
 // HostConfig is what the container has from the host, and no image that is made of it.

@@ -216,6 +216,11 @@ func endOf(e *network.Endpoint) NetworkEnd {
 // plugIn ends what layCables has begun, whose error is given, in a container whose world stands and whose program waits. Where
 // there can be no network, and nobody has asked for one, it does without: a program that only computes is to start anywhere.
 func (s *start) plugIn(ctx context.Context, err error) error {
+	if err == nil && s.Config.Network.pasta() { // whose addresses are known only now
+		before := s.State
+		before.Ends = []NetworkEnd{{Resolver: s.Ends[0].Resolver}}
+		return s.renewFiles(ctx, &before)
+	}
 	if err == nil && !s.host.usesHelper(&s.Config.Network) {
 		return s.askNames()
 	}
@@ -285,7 +290,7 @@ func (c *Container) leaveNetworks() error {
 	}
 	if c.host.usesHelper(&c.Config.Network) {
 		c.leaveHelpers()
-		if c.Config.Network.watched() {
+		if c.Config.Network.alone() {
 			return nil
 		}
 	}
@@ -357,6 +362,8 @@ func (c *Container) mayConnect(n *network.Network) error {
 	switch {
 	case net.watched(): // it would be a way around
 		return fmt.Errorf("container %s: cannot be connected to %s: its connections are watched, by --network %s", c.Name, n.Name, net.Mode)
+	case net.pasta():
+		return fmt.Errorf("container %s: cannot be connected to %s: pasta is its network", c.Name, n.Name)
 	case net.Mode == network.Host || net.joins():
 		return fmt.Errorf("container %s: cannot be connected: it shares the network %s", c.Name, net.Mode)
 	case slices.ContainsFunc(net.Networks, func(w NetworkWish) bool { return w.Name == n.Name }):
@@ -507,8 +514,12 @@ func describeNetwork(s *State, exposed map[string]struct{}) DocNetworkSettings {
 		}
 		return d
 	}
-	if len(n.Networks) == 0 { // allow and log
-		d.Networks[n.Mode] = DocNetwork{}
+	if n.alone() {
+		net := DocNetwork{}
+		if len(s.Ends) > 0 && s.Status.Alive() {
+			net.take(&s.Ends[0])
+		}
+		d.Networks[n.Mode] = net
 	}
 	for _, w := range n.Networks {
 		net := DocNetwork{Aliases: w.Aliases, DNSNames: append([]string{s.Name}, append(slices.Clone(w.Aliases), ShortID(s.ID))...)}
@@ -517,9 +528,7 @@ func describeNetwork(s *State, exposed map[string]struct{}) DocNetworkSettings {
 		}
 		for _, e := range s.Ends {
 			if e.Name == w.Name && s.Status.Alive() {
-				net.NetworkID, net.EndpointID, net.MacAddress, net.Gateway, net.IPv6Gateway = e.NetworkID, e.EndpointID, e.MAC, e.Gateway, e.Gateway6
-				net.IPAddress, net.IPPrefixLen = splitPrefix(e.IP)
-				net.GlobalIPv6Address, net.GlobalIPv6PrefixLen = splitPrefix(e.IP6)
+				net.take(&e)
 			}
 		}
 		d.Networks[w.Name] = net
@@ -532,6 +541,13 @@ func describeNetwork(s *State, exposed map[string]struct{}) DocNetworkSettings {
 		d.SandboxID, d.SandboxKey = s.ID, netnsOf(s.Pid)
 	}
 	return d
+}
+
+// take tells of an end of the container's.
+func (d *DocNetwork) take(e *NetworkEnd) {
+	d.NetworkID, d.EndpointID, d.MacAddress, d.Gateway, d.IPv6Gateway = e.NetworkID, e.EndpointID, e.MAC, e.Gateway, e.Gateway6
+	d.IPAddress, d.IPPrefixLen = splitPrefix(e.IP)
+	d.GlobalIPv6Address, d.GlobalIPv6PrefixLen = splitPrefix(e.IP6)
 }
 
 func splitPrefix(text string) (string, int) {

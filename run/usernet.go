@@ -25,13 +25,19 @@ const (
 // watched says whether each connection is looked at.
 func (n *NetworkConfig) watched() bool { return n.Mode == modeAllow || n.Mode == modeLog }
 
-// usesHelper says whether the container's network is a process: what an ordinary user's is, and one with an allow-list.
+// alone says whether nobody else can be on the container's network, which is none of those that have a name.
+func (n *NetworkConfig) alone() bool { return n.watched() || n.pasta() }
+
+// usesHelper says whether the container's network is a process: what an ordinary user's is, one with an allow-list, and pasta.
 func (h *Host) usesHelper(n *NetworkConfig) bool {
-	return n.watched() || h.rootless && n.named()
+	return n.alone() || h.rootless && n.named()
 }
 
 // checkHelper refuses networks that there are not, and a list that is none.
 func (h *Host) checkHelper(n *NetworkConfig) error {
+	if n.pasta() {
+		return findPasta()
+	}
 	for _, w := range n.Networks {
 		if _, err := h.network(w.Name); err != nil {
 			return err
@@ -63,6 +69,9 @@ func (s *start) reserveHelper(ctx context.Context) error {
 	ports, err := s.toPublish()
 	if err != nil {
 		return err
+	}
+	if n.pasta() {
+		return s.reservePasta(ports)
 	}
 	before := s.Ends
 	s.Ends = nil

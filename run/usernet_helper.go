@@ -71,6 +71,9 @@ func (c *Container) connectHelper(ctx context.Context, n *network.Network, e *ne
 // join makes the container a member of a network, whose helper is started if this is the first, and has the device made. When
 // it returns without an error the network is there. Bind errors are among its errors.
 func (c *Container) join(end *NetworkEnd) error {
+	if c.Config.Network.pasta() {
+		return c.joinPasta(end)
+	}
 	order, err := c.orderFor(end)
 	if err != nil {
 		return err
@@ -272,6 +275,8 @@ func (c *Container) leaveHelpers() {
 	for i := range c.Ends {
 		if end := &c.Ends[i]; end.Helper == 0 {
 			continue
+		} else if c.Config.Network.pasta() {
+			waitHelper(end, 0)
 		} else if c.Config.Network.watched() {
 			waitHelper(end, 2*time.Second)
 		} else {

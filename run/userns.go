@@ -187,6 +187,8 @@ func help(work string, args []string) error {
 		return helpNetwork(args[0])
 	case work == workNames && len(args) == 1:
 		return helpNames(args[0])
+	case work == workPasta:
+		return helpPasta(args)
 	case work == workPlug && len(args) == 1:
 		return helpPlug(args[0])
 	case work == "measure" && len(args) == 1:
