@@ -15,9 +15,10 @@ import (
 // program an AppArmor profile. A child of ours waits for our end on a pipe, kills the program, and ends. The result ends that
 // child.
 //
-// It costs a fork, so it is for a program that has run for a while; one that ends at once needs no guard. A program that has
-// joined a container has one from the beginning.
-func (p *Process) Guard() (release func(), err error) {
+// The child works in this process's memory, which costs next to nothing, unless apart is set: then it is a copy, which takes a
+// millisecond or more, but outlives the kernel's choice of this process to end a lack of memory, which ends all that share it.
+// A program that has joined a container has a guard from the beginning.
+func (p *Process) Guard(apart bool) (release func(), err error) {
 	if p.child != 0 {
 		return func() {}, nil
 	}
@@ -41,11 +42,18 @@ func (p *Process) Guard() (release func(), err error) {
 	g.call("end", "", unix.SYS_EXIT_GROUP, num(0))
 	b := g.finish(0, -1)
 	s := script{b.place(), 0, uintptr(b.head.NCalls), ^uintptr(0)}
-	args := cloneArgs{exitSignal: uint64(unix.SIGCHLD)}
+	args, stack := cloneArgs{exitSignal: uint64(unix.SIGCHLD)}, []uint64(nil)
+	var pid uintptr
+	var errno syscall.Errno
 	syscall.ForkLock.Lock()
-	pid, errno := forkAndPerform(&args, &s)
+	if apart {
+		pid, errno = forkAndPerform(&args, &s)
+	} else {
+		stack = newStack()
+		args.share(stack)
+		pid, errno = spawnAndPerform(&args, &s, &script{})
+	}
 	syscall.ForkLock.Unlock()
-	runtime.KeepAlive(b.mem)
 	if errno != 0 {
 		w.Close()
 		return nil, os.NewSyscallError("fork a guard", errno)
@@ -58,6 +66,8 @@ func (p *Process) Guard() (release func(), err error) {
 			}
 		}
 		w.Close()
+		runtime.KeepAlive(b.mem) // it has worked in our memory until now
+		runtime.KeepAlive(stack)
 	}, nil
 }
 

@@ -472,6 +472,12 @@ func TestAsOrdinaryUser(t *testing.T) {
 
 // TestGuard: a guard holds nothing open, so that the program's input ends when ours does, and is gone when released.
 func TestGuard(t *testing.T) {
+	for _, apart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("apart=%t", apart), func(t *testing.T) { testGuard(t, apart) })
+	}
+}
+
+func testGuard(t *testing.T, apart bool) {
 	b := newBox(t, "cat")
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -486,7 +492,7 @@ func TestGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, err := p.Guard()
+	release, err := p.Guard(apart)
 	if err != nil {
 		t.Fatal(err)
 	}

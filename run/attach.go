@@ -202,7 +202,7 @@ func (a *attachment) Signal(sig syscall.Signal) error {
 }
 
 // Guard is not needed: the monitor sees our end.
-func (a *attachment) Guard() (func(), error) { return func() {}, nil }
+func (a *attachment) Guard(bool) (func(), error) { return func() {}, nil }
 
 // leave lets the container go on without us.
 func (a *attachment) leave(code int, why error) {

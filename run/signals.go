@@ -13,7 +13,7 @@ import (
 // program is what signals are passed on to: an *ns.Process, or one at the other end of a socket.
 type program interface {
 	Signal(syscall.Signal) error
-	Guard() (release func(), err error)
+	Guard(apart bool) (release func(), err error)
 }
 
 // signals collects what is sent to hull while a container runs in the foreground.
@@ -75,6 +75,9 @@ func (s *signals) catchAll(stop chan struct{}) {
 // settled is how long a program has run before it is worth the trouble to listen for everything.
 const settled = 10 * time.Millisecond
 
+// stays is how long one has run that is worth a guard of its own memory.
+const stays = time.Second
+
 // timeLimit is how long a program may run, 0 or less for ever, and how it ends then: with SIGKILL, or, if there is a grace,
 // with a signal that asks for it, and SIGKILL after the grace.
 type timeLimit struct {
@@ -99,20 +102,30 @@ func (s *signals) forward(ctx context.Context, p program, resize func() bool, li
 	begin := time.NewTimer(quiet)
 	defer begin.Stop()
 	var orphaned <-chan struct{}
+	var longer <-chan time.Time
 	release := func() {}
 	defer func() { release() }()
+	guard := func(apart bool) {
+		if end, err := p.Guard(apart); err == nil {
+			release()
+			release = end
+		}
+	}
 	insists, timedOut := 0, false
 	for {
 		select {
 		case <-stop:
 			return timedOut
 		case <-begin.C:
-			if end, err := p.Guard(); err == nil {
-				release = end
-			}
+			guard(false)
+			timer := time.NewTimer(stays)
+			defer timer.Stop()
+			longer = timer.C
 			orphaned = s.watchParent(stop)
 			s.catchAll(stop)
 			resize() // a change before that went by unnoticed
+		case <-longer:
+			guard(true)
 		case <-timeUp:
 			if timedOut || limit.grace <= 0 {
 				limit.signal = unix.SIGKILL
