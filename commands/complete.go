@@ -132,7 +132,7 @@ func (s *session) candidates(v *verb, typed []string) (names []string) {
 		return nil
 	}
 	if kind == "IMAGE" || kind == "[IMAGE...]" || kind == "[REPOSITORY[:TAG]]" || kind == "NAME|ID" {
-		images, _ := h.Images.List()
+		images, _ := h.Images.Brief()
 		for _, img := range images {
 			if ref, err := registry.ParseReference(img.Name); err == nil {
 				names = append(names, ref.Familiar())

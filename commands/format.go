@@ -52,6 +52,7 @@ func (f *listFlags) options() []*option {
 // column alone and beats every table, as in Docker.
 func (l *listing[T]) print(w io.Writer, format string, quiet bool, rows []T) error {
 	var b bytes.Buffer
+	b.Grow(100 * len(rows)) // rather than in steps, which would be twice that
 	custom, isTable := strings.CutPrefix(format, "table")
 	isTable = isTable && (custom == "" || custom[0] == ' ')
 	custom = strings.TrimSpace(custom)

@@ -75,9 +75,9 @@ type imageRow struct {
 
 const none = "<none>"
 
-// imageRows gives all images, the newest first.
-func imageRows(h *run.Host) ([]imageRow, error) {
-	images, err := h.Images.List()
+// imageRows gives all images that list does, the newest first.
+func imageRows(h *run.Host, list func() ([]*layers.Image, error)) ([]imageRow, error) {
+	images, err := list()
 	if err != nil {
 		return nil, err
 	}
@@ -144,14 +144,22 @@ func imagesCommand(s *session) ([]*option, action) {
 		if err != nil {
 			return err
 		}
-		rows, err := imageRows(h)
-		if err != nil {
-			return err
-		}
 		if len(args) > 0 {
 			l.all = append(l.all, "reference="+args[0])
 		}
-		if rows, err = filterImages(h, rows, l.all); err != nil {
+		f, err := parseFilters(l.all, "dangling", "label", "before", "since", "reference", "until")
+		if err != nil {
+			return err
+		}
+		list := h.Images.Brief
+		if f["label"] != nil {
+			list = h.Images.List
+		}
+		rows, err := imageRows(h, list)
+		if err != nil {
+			return err
+		}
+		if rows, err = filterImages(h, rows, f); err != nil {
 			return err
 		}
 		if tree {
@@ -163,14 +171,12 @@ func imagesCommand(s *session) ([]*option, action) {
 }
 
 // filterImages keeps the rows that all filters let pass.
-func filterImages(h *run.Host, rows []imageRow, words []string) ([]imageRow, error) {
-	f, err := parseFilters(words, "dangling", "label", "before", "since", "reference", "until")
-	if err != nil {
-		return nil, err
-	}
+func filterImages(h *run.Host, rows []imageRow, f filters) ([]imageRow, error) {
 	passes := []func(imageRow) bool{
 		func(r imageRow) bool { return f.match("reference", r.matches) },
-		func(r imageRow) bool { return f.matchLabels(r.Config.Config.Labels) },
+	}
+	if f["label"] != nil {
+		passes = append(passes, func(r imageRow) bool { return f.matchLabels(r.Config.Config.Labels) })
 	}
 	for _, value := range f["dangling"] {
 		want, err := parseBoolFilter("dangling", value)

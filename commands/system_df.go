@@ -97,7 +97,7 @@ func systemDfCommand(s *session) ([]*option, action) {
 
 // verboseUsage prints a table for each kind of thing, or runs a template on all that they hold.
 func (s *session) verboseUsage(h *run.Host, u *run.DiskUsage, format string) error {
-	rows, err := imageRows(h)
+	rows, err := imageRows(h, h.Images.Brief)
 	if err != nil {
 		return err
 	}

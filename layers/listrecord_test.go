@@ -25,6 +25,19 @@ func TestListRecord(t *testing.T) {
 	if again := listNamed(t, s, full+"one:latest", "foreign:1"); !reflect.DeepEqual(again, first) {
 		t.Errorf("recorded %+v, read %+v", again, first)
 	}
+	for range 2 { // the foreign one is looked at again
+		brief, err := s.Brief()
+		for i, img := range brief {
+			if img.Config != nil {
+				t.Errorf("%s has a Config", img.Name)
+			}
+			img.Config = first[i].Config
+		}
+		if err != nil || !reflect.DeepEqual(brief, first) {
+			t.Errorf("brief %+v, %v; whole %+v", brief, err, first)
+		}
+		_ = os.Remove(s.listFile())
+	}
 	if _, err := s.Ready(t.Context(), first[1], AddOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +50,7 @@ func TestListRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.recordList(now, []listed{{0, first[0]}})
+	s.recordList(now, []listed{{image: *first[0]}})
 	listNamed(t, s, full+"one:latest")
 	whole, err := os.ReadFile(s.listFile())
 	if err != nil {
@@ -47,9 +60,15 @@ func TestListRecord(t *testing.T) {
 		if err := os.WriteFile(s.listFile(), whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.recordedList(now); got != nil {
+		if got := s.recordedList(now, false); got != nil {
 			t.Fatalf("%d of %d bytes pass for a list", cut, len(whole))
 		}
+	}
+	list := listNamed(t, s, full+"one:latest", "foreign:1")
+	torn := wire{out: []byte(listForm)}
+	torn.list(&now, &[]listed{{image: *list[0], config: "\xff"}})
+	if err := os.WriteFile(s.listFile(), torn.out, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	listNamed(t, s, full+"one:latest", "foreign:1")
 	if err := s.Tag(full+"one:latest", full+"two:latest"); err != nil {

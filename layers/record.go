@@ -117,7 +117,8 @@ func (w *wire) record(r *record) {
 	w.stamp(&r.Index)
 	w.texts(&r.Query)
 	w.switches(&r.OneID)
-	w.image(r.Image)
+	w.facts(r.Image)
+	w.configFile(r.Image.Config)
 }
 
 func (w *wire) stamp(x *stamp) {
@@ -127,7 +128,8 @@ func (w *wire) stamp(x *stamp) {
 	}
 }
 
-func (w *wire) image(img *Image) {
+// facts are all of an image but its Config.
+func (w *wire) facts(img *Image) {
 	w.int64(&img.Size)
 	w.texts(&img.Name, &img.Digest, &img.ID)
 	w.switches(&img.OneIDSafe)
@@ -136,7 +138,6 @@ func (w *wire) image(img *Image) {
 	p := &img.Platform
 	w.texts(&p.Architecture, &p.OS, &p.OSVersion, &p.Variant)
 	w.lists(&p.OSFeatures, &p.Features)
-	w.configFile(img.Config)
 }
 
 func (w *wire) configFile(c *v1.ConfigFile) {

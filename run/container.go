@@ -403,9 +403,11 @@ func (c *Container) removeGroups() {
 // that is in use.
 func (h *Host) Sweep() {
 	ids, _ := entries(h.containers())
-	groups := h.groups()
-	for _, id := range ids {
-		_ = h.sweepContainer(id, groups[id])
+	if len(ids) > 0 {
+		groups := h.groups()
+		for _, id := range ids {
+			_ = h.sweepContainer(id, groups[id])
+		}
 	}
 	h.sweepNames(len(ids))
 	trash, _ := filepath.Glob(filepath.Join(h.Root, "tmp", trashName+"*"))
