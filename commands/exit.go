@@ -56,7 +56,7 @@ func report(w io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && err.Error() == errors.Join(joined.Unwrap()...).Error() { // else one sentence of several
 		code := 0
 		for _, e := range joined.Unwrap() {
 			code = max(code, report(w, e))

@@ -166,6 +166,8 @@ func TestReport(t *testing.T) {
 		{runFailure(coded(126)), 126, "hull: coded\n\nRun 'hull run --help' for more information\n"},
 		{runFailure(errors.New("no image")), 125, "hull: no image\n\nRun 'hull run --help' for more information\n"},
 		{errors.Join(errors.New("one"), errors.New("two")), 1, "hull: one\nhull: two\n"},
+		{fmt.Errorf("%w%w", errors.New("one"), errors.New("")), 1, "hull: one\n"},
+		{fmt.Errorf("%w: %w", errors.New("one"), coded(3)), 3, "hull: one: coded\n"},
 	}
 	for _, test := range tests {
 		var b strings.Builder
