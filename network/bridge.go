@@ -25,10 +25,8 @@ func (s *Networks) raise(n *Network) error {
 	s.warnOfForeign(n)
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group = name, n.group()
-	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway.Unmap()))
-	if n.Subnets[0].Prefix.Addr().Is6() {
-		attrs.HardwareAddr = nil
-	}
+	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway))
+	attrs.MTU, _ = mtuOf(n.Options)
 	bridge := &netlink.Bridge{LinkAttrs: attrs}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("make bridge %s: %w", name, needs(err, "bridges (module bridge)"))
@@ -57,6 +55,23 @@ func (n *Network) setUp(bridge *netlink.Bridge) error {
 		}
 	}
 	return netlink.LinkSetUp(bridge)
+}
+
+// MTUOption is the driver's option of how long a packet may be, Docker's name for it. In a network that is a process it has no
+// meaning: what leaves that are the host's own packets.
+const MTUOption = "com.docker.network.driver.mtu"
+
+// mtuOf is what the option says in bytes, 0 for the kernel's own choice.
+func mtuOf(options map[string]string) (int, error) {
+	text, ok := options[MTUOption]
+	if !ok {
+		return 0, nil
+	}
+	mtu, err := strconv.Atoi(text)
+	if err != nil || mtu != 0 && (mtu < 68 || mtu > 65535) {
+		return 0, fmt.Errorf("opt %s=%s: want 68 to 65535 bytes", MTUOption, text)
+	}
+	return mtu, nil
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {
@@ -93,6 +108,7 @@ func (n *Network) plug(path string, e *Endpoint) error {
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group, attrs.MasterIndex, attrs.Flags = e.Interface, n.group(), int(index(n.Interface())), net.FlagUp
+	attrs.MTU, _ = mtuOf(n.Options) // of both ends
 	// Both ends at once, each where it belongs: whoever is killed in between leaves nothing behind that is not the container's.
 	veth := &netlink.Veth{LinkAttrs: attrs, PeerName: name, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(ns)}
 	if err := netlink.LinkAdd(veth); err != nil {

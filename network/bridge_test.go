@@ -25,7 +25,7 @@ import (
 func TestBridge(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
-	_, err := w.s.Create(ctx, Config{Name: "six", IPv6: true})
+	_, err := w.s.Create(ctx, Config{Name: "six", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("fd00:77::/64")}}, Options: map[string]string{MTUOption: "1400"}})
 	must(t, err)
 	_, err = w.s.Create(ctx, Config{Name: "shut", Internal: true})
 	must(t, err)
@@ -43,6 +43,15 @@ func TestBridge(t *testing.T) {
 	}
 	at := func(e *Endpoint) string { return e.Address.Addr().String() }
 
+	w.run("mtu", func(t *testing.T) {
+		for ns, want := range map[netns.NsHandle]int{a: 1500, c: 1400} {
+			w.in(ns, func() {
+				if got := link(t, "eth0").Attrs().MTU; got != want {
+					t.Errorf("mtu %d, want %d", got, want)
+				}
+			})
+		}
+	})
 	w.run("out", func(t *testing.T) {
 		w.reaches(a, "198.51.100.2:80", "198.51.100.1")
 		w.reaches(a, "198.51.100.1:80", at(web))

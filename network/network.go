@@ -54,7 +54,7 @@ type Network struct {
 	ID      string // 64 hexadecimal digits
 	Created time.Time
 	Driver  string // "bridge", "host" or "null", as Docker calls what is behind none
-	// Subnets are one of IPv4, and one of IPv6 if that was asked for.
+	// Subnets are one of IPv4, which comes first, and one of IPv6 if that was asked for.
 	Subnets []Subnet
 	// IPv6 says that there is one of IPv6; Internal that no packet leaves the network.
 	IPv6, Internal  bool
@@ -263,6 +263,12 @@ func (c *Config) check() error {
 	}
 	if predefined(c.Name) || c.Name == "default" {
 		return fmt.Errorf("operation is not permitted on predefined %s network", c.Name)
+	}
+	if c.Name == "allow" || c.Name == "log" {
+		return fmt.Errorf("network name %q is taken: run --network %s is an allow-list's", c.Name, c.Name)
+	}
+	if _, err := mtuOf(c.Options); err != nil {
+		return err
 	}
 	if c.Driver != "" && c.Driver != "bridge" {
 		return fmt.Errorf("network driver %q: plugin %q not found: want bridge", c.Driver, c.Driver)

@@ -52,6 +52,9 @@ func ParsePort(s string) ([]Port, error) {
 		}
 		ip = ip.Unmap()
 	}
+	if container == "" {
+		return bad("no port specified")
+	}
 	first, last, ok := portRange(container)
 	if !ok || first == 0 {
 		return bad("invalid containerPort: " + container)

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -39,6 +40,7 @@ func (n *Network) complete(others []*Network) error {
 	if n.IPv6 && !v6 {
 		n.Subnets = append(n.Subnets, Subnet{Prefix: n.uniqueLocal()})
 	}
+	slices.SortFunc(n.Subnets, func(a, b Subnet) int { return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen()) })
 	for i := range n.Subnets {
 		if u := &n.Subnets[i]; !u.Gateway.IsValid() {
 			u.Gateway = u.Prefix.Addr().Next()
@@ -50,6 +52,9 @@ func (n *Network) complete(others []*Network) error {
 func (u *Subnet) check() error {
 	if u.Prefix.Masked() != u.Prefix {
 		return fmt.Errorf("invalid subnet %s: it should be %s", u.Prefix, u.Prefix.Masked())
+	}
+	if a := u.Prefix.Addr(); a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() {
+		return fmt.Errorf("invalid subnet %s: no host has such addresses on a network", u.Prefix)
 	}
 	if u.Prefix.Bits() > u.Prefix.Addr().BitLen()-2 {
 		return fmt.Errorf("invalid subnet %s: it has no room for two addresses", u.Prefix)
