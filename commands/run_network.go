@@ -45,10 +45,13 @@ func (w *wishes) joinNetwork() error {
 			n.Default = len(values) == 1 && wish.IP+wish.IP6+wish.MAC == "" && len(wish.Aliases)+len(n.Publish) == 0 && !n.PublishAll
 			wish.Name = network.Bridge
 		}
+		if wish.Name == network.Bridge && len(wish.Aliases) > 0 {
+			return fmt.Errorf("--network-alias %q: network-scoped aliases are only supported for user-defined networks: name one with --network", wish.Aliases[0])
+		}
 		isMode := wish.Name == "none" || wish.Name == "log" || wish.Name == "host" || strings.HasPrefix(wish.Name, "container:")
 		switch {
 		case isMode && (wish.IP+wish.IP6+wish.MAC != "" || len(wish.Aliases) > 0):
-			return fmt.Errorf("--network %q: conflicting options: addresses and aliases need a network of hull's", value)
+			return noAddresses(value)
 		case n.Mode == wish.Name && isMode:
 		case wish.Name == "allow":
 			return fmt.Errorf("--network allow: want allow=HOST[:PORT],*.DOMAIN,NETWORK/BITS")
@@ -76,9 +79,16 @@ func (w *wishes) joinNetwork() error {
 	return nil
 }
 
+func noAddresses(value string) error {
+	return fmt.Errorf("--network %q: conflicting options: addresses and aliases need a network by name: --network NAME", value)
+}
+
 // allow notes what may be reached. It can be said in several pieces.
 func (w *wishes) allow(value, list string) error {
 	n := &w.Network
+	if w.first.IP+w.first.IP6+w.first.MAC != "" || len(w.first.Aliases) > 0 {
+		return noAddresses(value)
+	}
 	if _, err := usernet.ParseAllow(list); err != nil {
 		return fmt.Errorf("--network %q: %w", value, err)
 	}

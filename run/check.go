@@ -215,8 +215,8 @@ func (n *NetworkConfig) checkWishes() error {
 				return fmt.Errorf("invalid IP address: %q", ip)
 			}
 		}
-		if _, err := net.ParseMAC(w.MAC); w.MAC != "" && err != nil {
-			return fmt.Errorf("%s is not a valid mac address", w.MAC)
+		if mac, err := net.ParseMAC(w.MAC); w.MAC != "" && (err != nil || len(mac) != 6 || mac[0]&1 != 0) { // odd are those of groups
+			return fmt.Errorf("%s is not a valid mac address of an interface", w.MAC)
 		}
 	}
 	return nil

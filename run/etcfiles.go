@@ -64,6 +64,11 @@ func (s *start) files(spec *specs.Spec) []ns.File {
 	if s.peer != nil {
 		from = &s.peer.State
 	}
+	for _, h := range from.Config.Network.AddHost {
+		if h.IP == HostGateway && hostGateway(&from.Config.Network, from.Ends) == "" {
+			s.host.warn("add-host %s: ignored: no network of the container leads to the host", h.Name)
+		}
+	}
 	files := etcFiles(&s.State, from)
 	named := func(kv string) bool { return strings.HasPrefix(kv, "APT_CONFIG=") }
 	if !s.world.Identity.OneID || slices.ContainsFunc(spec.Process.Env, named) {
@@ -93,13 +98,18 @@ func hosts(n *NetworkConfig, name string, ends []NetworkEnd) string {
 	for _, h := range n.AddHost {
 		ip := h.IP
 		if ip == HostGateway {
-			ip = hostGateway(ends)
+			ip = hostGateway(n, ends)
 		}
-		fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
+		if ip != "" {
+			fmt.Fprintf(&b, "%s\t%s\n", ip, h.Name)
+		}
 	}
 	full := name
 	if n.Domainname != "" {
-		full = name + "." + n.Domainname + " " + name
+		full += "." + n.Domainname
+	}
+	if bare, _, dotted := strings.Cut(full, "."); dotted {
+		full += " " + bare
 	}
 	for _, e := range ends {
 		for _, text := range []string{e.IP, e.IP6} {
@@ -114,14 +124,18 @@ func hosts(n *NetworkConfig, name string, ends []NetworkEnd) string {
 	return b.String()
 }
 
-// hostGateway is the host as the container sees it: the gateway of its first network, or itself where it shares the host's.
-func hostGateway(ends []NetworkEnd) string {
+// hostGateway is the host as the container sees it: the gateway of its first network that has one, or itself where it shares the
+// host's; "" for one that sees no host.
+func hostGateway(n *NetworkConfig, ends []NetworkEnd) string {
 	for _, e := range ends {
 		if e.Gateway != "" {
 			return e.Gateway
 		}
 	}
-	return "127.0.0.1"
+	if n.Mode == network.Host {
+		return "127.0.0.1"
+	}
+	return ""
 }
 
 // resolvConf is the host's, changed as was asked. Its loopback resolvers are left out where the host's loopback is out

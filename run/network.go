@@ -146,7 +146,7 @@ func (c *Container) endpoint(w NetworkWish, before []NetworkEnd) (*network.Endpo
 		}
 		ip, err := netip.ParseAddr(a.text)
 		if err != nil {
-			return nil, fmt.Errorf("invalid IP address: %q: %w", a.text, err)
+			return nil, fmt.Errorf("invalid IP address: %q", a.text)
 		}
 		*a.to = ip
 	}

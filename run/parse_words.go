@@ -112,7 +112,7 @@ func ParseAddHost(s string) (HostEntry, error) {
 func ParseIP(s string) (string, error) {
 	addr, err := netip.ParseAddr(strings.TrimSpace(s))
 	if err != nil {
-		return "", fmt.Errorf("address %q: %q is not an ip address", s, s)
+		return "", fmt.Errorf("dns %q: %q is not an ip address", s, s)
 	}
 	return addr.String(), nil
 }

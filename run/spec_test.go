@@ -196,10 +196,20 @@ func TestEnvironment(t *testing.T) {
 
 func TestHosts(t *testing.T) {
 	got := hosts(&NetworkConfig{AddHost: []HostEntry{{"db", "10.1.2.3"}, {"up", HostGateway}}, Domainname: "example.org"}, "box", nil)
-	for _, line := range []string{"127.0.0.1\tlocalhost\n", "10.1.2.3\tdb\n", "127.0.0.1\tbox.example.org box\n", "127.0.0.1\tup\n"} {
+	for _, line := range []string{"127.0.0.1\tlocalhost\n", "10.1.2.3\tdb\n", "127.0.0.1\tbox.example.org box\n"} {
 		if !strings.Contains(got, line) {
 			t.Errorf("no %q in %q", line, got)
 		}
+	}
+	if strings.Contains(got, "\tup\n") {
+		t.Errorf("an address of the host without a way to it: %q", got)
+	}
+	up := NetworkConfig{AddHost: []HostEntry{{"up", HostGateway}}}
+	if got := hosts(&up, "box.example.org", []NetworkEnd{{IP: "10.1.2.4/24", Gateway: "10.1.2.1"}}); !strings.HasSuffix(got, "\n10.1.2.1\tup\n10.1.2.4\tbox.example.org box\n") {
+		t.Errorf("with a gateway: %q", got)
+	}
+	if up.Mode = "host"; !strings.HasSuffix(hosts(&up, "box", nil), "127.0.0.1\tup\n") {
+		t.Error("the host's network does not lead to the host")
 	}
 	if host, err := os.ReadFile("/etc/hosts"); err == nil && len(host) > 0 {
 		if got := hosts(&NetworkConfig{Mode: "host"}, "box", nil); got != string(host) {
