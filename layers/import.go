@@ -16,7 +16,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/hullrun/hull/internal/decompress"
-	"github.com/hullrun/hull/internal/xz"
 )
 
 // Import makes an image of the tar of a file system, which becomes its only layer: as it is if it is compressed with gzip or
@@ -32,7 +31,7 @@ func (s *Store) Import(ctx context.Context, tar io.Reader, platform v1.Platform,
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
 	layer, err := keepLayer(untilDone{ctx, tar}, t.path("layer"), s.Limits.withDefaults())
-	if errors.Is(err, xz.ErrUnsupported) {
+	if decompress.NeedsXZ(err) {
 		err = fmt.Errorf("%w\nunpack it on the way: xz -dc FILE | hull import -", err)
 	}
 	if err != nil {

@@ -1,11 +1,9 @@
 package registry
 
 import (
-	"errors"
 	"io"
 
 	"github.com/hullrun/hull/internal/decompress"
-	"github.com/hullrun/hull/internal/xz"
 )
 
 // unpackedReader gives what compressed bytes unpack to, as long as that stays within the bounds of package decompress.
@@ -41,7 +39,7 @@ func (u *unpackedReader) Read(b []byte) (int, error) {
 		return n, problemf(ErrUnsupported, "it unpacks to more than %d bytes, the limit", int64(decompress.MaxSize))
 	case u.out > decompress.RatioFloor && u.out/max(u.in, 1) > decompress.MaxRatio:
 		return n, problemf(ErrUnsupported, "it unpacks to more than %d times its size, the limit", decompress.MaxRatio)
-	case errors.Is(err, xz.ErrUnsupported):
+	case decompress.NeedsXZ(err):
 		return n, problemf(ErrUnsupported, "%w\nunpack it on the way: xz -dc FILE | hull load", err)
 	}
 	return n, err

@@ -6,15 +6,16 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/therootcompany/xz"
 
 	"github.com/hullrun/hull/internal/gunzip"
-	"github.com/hullrun/hull/internal/xz"
 )
 
 // Bounds on what somebody else has compressed; nobody's real image comes near them.
@@ -43,7 +44,7 @@ func Kind(head []byte) string {
 		return "zstd"
 	case len(head) >= 4 && bytes.HasPrefix(head, []byte("BZh")) && head[3] >= '1' && head[3] <= '9':
 		return "bzip2"
-	case bytes.HasPrefix(head, []byte(xz.Magic)):
+	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		return "xz"
 	}
 	return ""
@@ -111,6 +112,29 @@ func unzstd(in *bufio.Reader, most int64) (io.Reader, func(), error) {
 // unxz reads an xz stream. Each of its blocks may want another dictionary, so it is taken for one with a large one.
 func unxz(in *bufio.Reader, most int64) (io.Reader, func(), error) {
 	done := lockBig()
-	z := xz.NewReader(in, most)
-	return z, func() { *z = xz.Reader{}; done() }, nil
+	z := &unxzReader{in: in, most: uint32(min(most, MaxWindow))}
+	return z, func() { z.xz = nil; done() }, nil
+}
+
+// unxzReader has its decoder from the first Read on, for that begins to read at once: its errors are the stream's.
+type unxzReader struct {
+	in   io.Reader
+	most uint32 // bytes of a dictionary
+	xz   *xz.Reader
+}
+
+// Read is io.Reader's.
+func (r *unxzReader) Read(p []byte) (n int, err error) {
+	if r.xz == nil {
+		if r.xz, err = xz.NewReader(r.in, r.most); err != nil {
+			r.xz = nil
+			return 0, err
+		}
+	}
+	return r.xz.Read(p)
+}
+
+// NeedsXZ says whether err means that xz(1) can read what this package cannot: a larger dictionary, or a rare check or filter.
+func NeedsXZ(err error) bool {
+	return errors.Is(err, xz.ErrMemlimit) || errors.Is(err, xz.ErrOptions) || errors.Is(err, xz.ErrUnsupportedCheck)
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/base64"
 	"io"
+	"math/rand/v2"
+	"os/exec"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -84,4 +86,65 @@ func TestOneAtATime(t *testing.T) {
 	}
 	done()
 	(<-second)()
+}
+
+// TestXZ compares with xz(1), whatever it is told.
+func TestXZ(t *testing.T) {
+	if exec.Command("xz", "--robot", "--version").Run() != nil {
+		t.Skip("needs xz (BusyBox has one that only reads)")
+	}
+	want := make([]byte, 1<<20)
+	for i, r := 0, rand.New(rand.NewPCG(1, 2)); i < len(want); i++ {
+		if want[i] = byte(r.Uint32()); i > 100 && r.IntN(8) > 0 {
+			want[i] = want[i-1-r.IntN(3)]
+		}
+	}
+	for _, args := range []string{
+		"-0", "-9e", "--check=none", "--check=crc32", "--check=sha256", "-T2 --block-size=100KiB", "--x86 --lzma2", "--delta --lzma2",
+		"--lzma2=preset=1,lc=0,lp=4,pb=0", "--lzma2=preset=0,dict=4KiB,lc=2,lp=2,pb=4",
+	} {
+		cmd := exec.Command("xz", append(strings.Fields(args), "-c")...)
+		cmd.Stdin = bytes.NewReader(want)
+		packed, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("xz %s: %v", args, err)
+		}
+		plain, done, err := NewReader(bytes.NewReader(packed), MaxWindow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(plain); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("xz %s: %d bytes, want %d: %v", args, len(got), len(want), err)
+		}
+		done()
+	}
+}
+
+// TestDictionary: a stream that wants more memory than it may have is refused, and xz is named as the way.
+func TestDictionary(t *testing.T) {
+	plain, done, err := NewReader(bytes.NewReader(sample(t, "xz")), 4<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	if got, err := io.ReadAll(plain); !NeedsXZ(err) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
+// FuzzNewReader: whatever comes, it ends, in no panic.
+func FuzzNewReader(f *testing.F) {
+	for kind := range samples {
+		raw, _ := base64.StdEncoding.DecodeString(samples[kind])
+		f.Add(raw)
+		f.Add(append(raw[:len(raw)/2:len(raw)/2], raw...))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		plain, done, err := NewReader(bytes.NewReader(raw), 1<<20)
+		if err != nil {
+			return
+		}
+		defer done()
+		_, _ = io.Copy(io.Discard, io.LimitReader(plain, 8<<20))
+	})
 }
