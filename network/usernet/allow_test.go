@@ -343,9 +343,26 @@ func TestLog(t *testing.T) {
 	mustConnect(t, b, other)
 	mustConnect(t, b, six)
 	mustRefuse(t, b, n, netip.AddrPortFrom(metadata, 80), "169.254.169.254:80", "metadata")
+	// In TLS the server may be asked for another name than the one that its address was looked up by, or for none.
+	server := serveTCP(t, serverA, 8126, func(c *net.TCPConn) {
+		_, _ = serverName(c)
+		_, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 40}) // no, thanks
+	})
+	tlsFor := func(b *box, name string) (answered bool) {
+		conn := mustConnect(t, b, server)
+		_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+		err := tls.Client(conn, &tls.Config{ServerName: name, InsecureSkipVerify: true}).Handshake()
+		return errors.As(err, new(tls.AlertError)) || err != nil && strings.Contains(err.Error(), "remote error")
+	}
+	names := []string{"good.example", "Hidden.example", "", "bad;name"}
+	for _, name := range names {
+		if !tlsFor(b, name) {
+			t.Errorf("TLS for %q does not pass", name)
+		}
+	}
 	r := n.Report()
 	list := r.List()
-	if list != "198.51.100.2:8124,[2001:db8::1]:8125,good.example:8123" {
+	if list != "198.51.100.1:8126,198.51.100.2:8124,[2001:db8::1]:8125,good.example:8123,good.example:8126,hidden.example:8126" {
 		t.Errorf("list: %s", list)
 	}
 	if i := slices.IndexFunc(r.Entries, func(e Entry) bool { return e.To == "good.example:8123" }); i < 0 || r.Entries[i].Count != 3 {
@@ -360,6 +377,11 @@ func TestLog(t *testing.T) {
 	mustConnect(t, b, at)
 	mustConnect(t, b, other)
 	mustConnect(t, b, six)
+	for _, name := range names {
+		if !tlsFor(b, name) {
+			t.Errorf("TLS for %q does not pass under the list", name)
+		}
+	}
 }
 
 // TestDatagramsAllowed: datagrams obey the list too, and QUIC, whose server name nobody sees, is for networks only.

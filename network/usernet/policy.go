@@ -163,7 +163,7 @@ type policy struct {
 // verdict is what was decided about a connection. The zero value refuses.
 type verdict struct {
 	pass   bool
-	byName bool // and only by name: then a server's name in TLS must be one of the list too
+	byName bool // and only by name: then a server's name in TLS must be one of the list too, or is seen
 }
 
 // connect decides about a connection, or about packets without one. Pings have no port: they reach whom any port of is open.
@@ -184,6 +184,7 @@ func (p *policy) connect(proto string, to netip.AddrPort) verdict {
 	}
 	if p.mode == ModeLog {
 		p.report.add(Entry{What: proto, To: label})
+		return verdict{pass: true, byName: len(p.grants[inner(to.Addr())]) > 0}
 	}
 	return verdict{pass: true}
 }
@@ -323,14 +324,25 @@ func (p *policy) forget(now time.Time) {
 	}
 }
 
-// serverName decides about the name in a TLS hello of a connection that was allowed by name.
+// serverName decides about the name in a TLS hello of a connection that was allowed by name. In ModeLog it notes what a list would
+// have to allow for it: the name, or where there is none the address.
 func (p *policy) serverName(name string, to netip.AddrPort) bool {
 	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if p.allowsName(name, to.Port()) {
+	if p.mode == ModeAllow && p.allowsName(name, to.Port()) {
 		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.mode == ModeLog {
+		seen := withPort(written(name), to.Port())
+		if name == "" {
+			seen = addressLabel(to)
+		}
+		if seen != p.label(to) {
+			p.report.add(Entry{What: "tcp", To: seen})
+		}
+		return true
+	}
 	why := "TLS for " + written(name)
 	if name == "" {
 		why = "TLS that names no server"
@@ -370,18 +382,27 @@ func isQUIC(b []byte) bool {
 // label is the destination as a list would name it: by the name that it was last the answer to, else by its address.
 func (p *policy) label(to netip.AddrPort) string {
 	a := inner(to.Addr())
-	name := a.String()
 	if list := p.grants[a]; len(list) > 0 {
-		name = written(list[len(list)-1].name)
+		return withPort(written(list[len(list)-1].name), to.Port())
 	} else if slices.Contains(p.gateways, a) {
-		name = HostGateway
-	} else if a.Is6() && to.Port() != 0 {
-		name = "[" + name + "]"
+		return withPort(HostGateway, to.Port())
 	}
+	return addressLabel(to)
+}
+
+func addressLabel(to netip.AddrPort) string {
+	a := inner(to.Addr())
 	if to.Port() == 0 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, to.Port()).String()
+}
+
+func withPort(name string, port uint16) string {
+	if port == 0 {
 		return name
 	}
-	return name + ":" + strconv.Itoa(int(to.Port()))
+	return name + ":" + strconv.Itoa(int(port))
 }
 
 // Entry is a line of a report: a destination, and how often it came up.

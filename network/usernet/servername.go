@@ -17,7 +17,8 @@ var errNotAllowed = errors.New("not allowed")
 const recordHandshake = 22
 
 // checkServerName looks at the beginning of what the container sends. If that is TLS, the server's name in it has to be an
-// allowed one: an address may serve many names. Where it is encrypted (ECH), the outer one is seen. What is not TLS passes.
+// allowed one: an address may serve many names. Where it is encrypted (ECH), the outer one is seen. What is not TLS passes, and so
+// does all in ModeLog.
 func (p *policy) checkServerName(in *inside, to netip.AddrPort) error {
 	var first [1]byte
 	if _, err := in.Read(first[:]); errors.Is(err, io.EOF) {
