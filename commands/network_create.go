@@ -26,7 +26,7 @@ func networkCreateCommand(s *session) ([]*option, action) {
 		toggle(&c.Internal, "internal", "let nothing out of the network or into it"),
 		toggle(&c.IPv6, "ipv6", "have IPv6 addresses too"),
 		list(&labels, "label", "KEY=VALUE", "label the network"),
-		opt("opt,o", "KEY=VALUE", "an option of the driver: "+network.MTUOption+" is the longest packet in bytes", pairs(&c.Options, run.ParseLabel)),
+		opt("opt,o", "KEY=VALUE", "an option of the driver: "+network.MTUOption+" is the longest packet in bytes, "+network.OptionAllow+" names addresses of a cloud's metadata that may be reached", pairs(&c.Options, run.ParseLabel)),
 		hide(opt("ipv4", "", "", func(value string) error {
 			if value == "false" {
 				return fmt.Errorf("--ipv4=%s: a network without IPv4 is not known yet", value)

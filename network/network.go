@@ -264,8 +264,8 @@ func (c *Config) check() error {
 	if predefined(c.Name) || c.Name == "default" {
 		return fmt.Errorf("operation is not permitted on predefined %s network", c.Name)
 	}
-	if c.Name == "allow" || c.Name == "log" {
-		return fmt.Errorf("network name %q is taken: run --network %s is an allow-list's", c.Name, c.Name)
+	if c.Name == "allow" || c.Name == "log" || c.Name == "pasta" {
+		return fmt.Errorf("network name %q is taken: run --network %s is something else", c.Name, c.Name)
 	}
 	if _, err := mtuOf(c.Options); err != nil {
 		return err
@@ -273,7 +273,8 @@ func (c *Config) check() error {
 	if c.Driver != "" && c.Driver != "bridge" {
 		return fmt.Errorf("network driver %q: plugin %q not found: want bridge", c.Driver, c.Driver)
 	}
-	return nil
+	_, err := parseAllowed(c.Options[OptionAllow])
+	return err
 }
 
 func validName(s string) bool {

@@ -26,6 +26,8 @@ const (
 	chainSource  = "source"  // postrouting, where sources are changed
 	chainForward = "forward" // what passes through
 	chainGuard   = "guard"   // jumped to from there
+	chainLeaving = "leaving" // jumped to from raw with what a container sends
+	chainRefuse  = "refuse"  // jumped to from there with what is refused at once
 )
 
 // rule is one line of a chain.
@@ -46,7 +48,9 @@ func (n *Network) rules(guarded []string) (list []rule) {
 	}
 	// With route_localnet the host would take packets for its loopback from the bridge. Answers are not addressed so here.
 	loop := netip.MustParsePrefix("127.0.0.0/8")
-	add(chainRaw, in(bridge, true), destination(loop, true), verdict(expr.VerdictDrop))
+	add(chainRaw, in(bridge, true), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chainLeaving}})
+	add(chainLeaving, destination(loop, true), verdict(expr.VerdictDrop))
+	list = append(list, n.refusals()...)
 	for _, e := range n.list() {
 		for _, p := range e.Published {
 			if e.Interface != "" && !n.Internal {
@@ -76,6 +80,33 @@ func (n *Network) rules(guarded []string) (list []rule) {
 		add(chainGuard, out(link, true), verdict(expr.VerdictDrop))
 	}
 	return list
+}
+
+// refusals keep containers from the Metadata addresses, before anybody else's rules lead them elsewhere. Resolvers of some clouds
+// have such addresses, so that what goes to port 53 passes; and so does what the network's option names, and what is its own.
+func (n *Network) refusals() (list []rule) {
+	toward := func(p netip.Prefix, deed expr.Any) {
+		list = append(list, rule{chainLeaving, append(destination(p, true), deed)})
+	}
+	pass := &expr.Verdict{Kind: expr.VerdictReturn}
+	list = append(list, rule{chainLeaving, append(portOf(53), pass)})
+	for _, p := range n.Allowed() {
+		toward(p, pass)
+	}
+	for _, p := range Metadata() {
+		if p.Addr().Is6() && !n.IPv6 {
+			continue
+		}
+		for _, u := range n.Subnets {
+			if u.Prefix.Overlaps(p) {
+				toward(u.Prefix, pass)
+			}
+		}
+		toward(p, &expr.Verdict{Kind: expr.VerdictJump, Chain: chainRefuse})
+	}
+	const prohibited = 3 // NFT_REJECT_ICMPX_ADMIN_PROHIBITED
+	return append(list, rule{chainRefuse, append(protocolOf(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})},
+		rule{chainRefuse, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: prohibited}}})
 }
 
 // rules lead a port of the host's to the container's.
@@ -143,11 +174,20 @@ func port(protocol string, port uint16) []expr.Any {
 	if protocol == "udp" {
 		number = unix.IPPROTO_UDP
 	}
+	return append(protocolOf(number), portOf(port)...)
+}
+
+// portOf is for protocols that have it where TCP and UDP do.
+func portOf(port uint16) []expr.Any {
 	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, compare(true, []byte{number}),
 		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 		compare(true, binary.BigEndian.AppendUint16(nil, port)),
 	}
+}
+
+// protocolOf matches a protocol's number, such as unix.IPPROTO_TCP.
+func protocolOf(number byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, compare(true, []byte{number})}
 }
 
 // destination and source match addresses, of one family: the offsets are those in its header.
@@ -159,17 +199,17 @@ func address(p netip.Prefix, offset4, offset6 uint32, equal bool) []expr.Any {
 	if p.Addr().Is6() {
 		family, offset = unix.NFPROTO_IPV6, offset6
 	}
-	size := uint32(p.Addr().BitLen() / 8)
-	mask := make([]byte, size)
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	return []expr.Any{
+	size := (p.Bits() + 7) / 8 // no more of it is looked at
+	list := []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{family}),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: size, Mask: mask, Xor: make([]byte, size)},
-		compare(equal, p.Masked().Addr().AsSlice()),
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)},
 	}
+	if rest := p.Bits() % 8; rest > 0 {
+		mask := bytes.Repeat([]byte{0xff}, size)
+		mask[size-1] <<= 8 - rest
+		list = append(list, &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(size), Mask: mask, Xor: make([]byte, size)})
+	}
+	return append(list, compare(equal, p.Masked().Addr().AsSlice()[:size]))
 }
 
 // state matches connections that are in one of these states.
@@ -189,7 +229,7 @@ func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 
 // nfModules are what the rules need of the kernel.
-const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct and nft_fib_inet)"
+const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_reject_inet and nft_fib_inet)"
 
 // roomOfRule is more than a rule takes up in the buffer of a socket, in bytes, with the kernel's own around it.
 const roomOfRule = 8 << 10
@@ -227,6 +267,8 @@ func (s *Networks) apply(n *Network) error {
 		{Name: chainSource, Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource},
 		{Name: chainForward, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter},
 		{Name: chainGuard},
+		{Name: chainLeaving},
+		{Name: chainRefuse},
 	} {
 		c.Table = table
 		chains[c.Name] = conn.AddChain(&c)

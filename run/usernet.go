@@ -166,6 +166,9 @@ func (c *Container) orderNamed(o *usernet.Order, end *NetworkEnd) error {
 		return err
 	}
 	o.Socket, o.Network.Internal = filepath.Base(c.host.helperSocket(n.ID)), n.Internal
+	for _, p := range n.Allowed() {
+		o.Network.Allow = append(o.Network.Allow, usernet.Rule{Net: p})
+	}
 	d := &o.Member.Device
 	for _, u := range n.Subnets {
 		gateway := netip.PrefixFrom(u.Gateway, u.Prefix.Bits())

@@ -7,6 +7,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"github.com/hullrun/hull/network"
 )
 
 // specialNet is a network that nobody is let into who was not allowed to by its name.
@@ -15,29 +17,27 @@ type specialNet struct {
 	what string
 }
 
-// special are the host's own addresses that never leave it, and those where clouds tell a machine its secrets: of AWS, Azure,
-// Google Cloud, Oracle, IBM, OpenStack and DigitalOcean (169.254.169.254, in the link-local network like AWS's for
-// containers), of AWS, Google, Oracle and Scaleway by IPv6, of Alibaba, of Oracle's older ones, and of Azure's agent.
+// special are the host's own addresses that never leave it, and those of a cloud's metadata.
 func special() []specialNet {
 	p := netip.MustParsePrefix
-	return []specialNet{
+	list := []specialNet{
 		{p("127.0.0.0/8"), "loopback of the host"},
 		{p("::1/128"), "loopback of the host"},
 		{p("0.0.0.0/8"), "no address"},
 		{p("::/128"), "no address"},
-		{p("169.254.0.0/16"), "metadata or link-local"},
 		{p("fe80::/10"), "link-local"},
-		{p("fd00:ec2::/32"), "metadata"},
-		{p("fd20:ce::/32"), "metadata"},
-		{p("fd00:c1::/32"), "metadata"},
-		{p("fd00:42::42/128"), "metadata"},
-		{p("100.100.100.200/32"), "metadata"},
-		{p("192.0.0.192/32"), "metadata"},
-		{p("168.63.129.16/32"), "metadata"},
 		{p("224.0.0.0/4"), "multicast"},
 		{p("ff00::/8"), "multicast"},
 		{p("255.255.255.255/32"), "broadcast"},
 	}
+	for _, m := range network.Metadata() {
+		what := "metadata"
+		if m.Addr().IsLinkLocalUnicast() {
+			what = "metadata or link-local"
+		}
+		list = append(list, specialNet{m, what})
+	}
+	return list
 }
 
 // isOwn says whether an address is one of somebody's own network, where no name of the outside should lead (RFC 1918, 4193,

@@ -580,6 +580,16 @@ func TestReportBounded(t *testing.T) {
 	}
 }
 
+// TestNamedInOpenNetwork: a network that refuses nobody else's address may name one of a cloud's metadata.
+func TestNamedInOpenNetwork(t *testing.T) {
+	p := &policy{now: time.Now, rules: []Rule{{Net: netip.MustParsePrefix("169.254.169.254/32")}}}
+	for to, want := range map[string]bool{"169.254.169.254:80": true, "169.254.170.2:80": false, "127.0.0.1:80": false, "10.0.0.1:80": true} {
+		if got := p.connect("tcp", netip.MustParseAddrPort(to)).pass; got != want {
+			t.Errorf("%s passes: %v", to, got)
+		}
+	}
+}
+
 // TestSpecialSpellings: an address is the same however it is written.
 func TestSpecialSpellings(t *testing.T) {
 	p := &policy{now: time.Now}
