@@ -1,11 +1,11 @@
 // Package early carries out the birth of a container: a prepared list of system calls, performed by a process that has
 // just been forked, before it becomes the program that the user asked for.
 //
-// It imports only unsafe, and has its own raw system call. That has two reasons. A child forked from a Go process may
-// neither allocate nor grow its stack, so [Perform] is a bare loop around that call. And a package that imports no other
-// is initialised as soon as its path's place in the alphabet allows, so that a re-executed hull ([Resume], called from
-// init) gets to work while http, the command line library and the rest are still untouched. Package syscall alone would
-// put it behind a dozen others that come earlier in the alphabet, among them all of compression's and DNS's tables.
+// It imports only unsafe. That has two reasons. A child forked from a Go process may neither allocate nor grow its stack,
+// so [Perform] is a bare loop around one raw system call. And a package that imports no other is initialised as soon as
+// its path's place in the alphabet allows, so that a re-executed hull ([Resume], called from init) gets to work while http,
+// the command line library and the rest are still untouched. Package syscall alone would put it behind a dozen others
+// that come earlier in the alphabet, those with the tables of DNS and of checksums among them.
 //
 // Do not use it to run anything but what package ns has prepared: there is no checking here.
 package early
@@ -67,7 +67,7 @@ func Perform(calls *Call, first, n, socket uintptr) {
 				a[k] = *word(a[k])
 			}
 		}
-		r, errno := rawSyscall6(uintptr(c.Nr), a[0], a[1], a[2], a[3], a[4], a[5])
+		r, _, errno := rawSyscall6(uintptr(c.Nr), a[0], a[1], a[2], a[3], a[4], a[5])
 		if errno == eintr {
 			continue
 		}

@@ -27,10 +27,10 @@ func init() {
 // Resume maps the program in the memory file fd into this process and carries on with it. It does not return.
 func Resume(fd int) {
 	var h Header
-	if n, errno := rawSyscall6(sysPread64, uintptr(fd), uintptr(unsafe.Pointer(&h)), unsafe.Sizeof(h), 0, 0, 0); errno != 0 || n != unsafe.Sizeof(h) {
+	if n, _, errno := rawSyscall6(sysPread64, uintptr(fd), uintptr(unsafe.Pointer(&h)), unsafe.Sizeof(h), 0, 0, 0); errno != 0 || n != unsafe.Sizeof(h) {
 		exit()
 	}
-	base, errno := rawSyscall6(sysMmap, 0, uintptr(h.Size), protRead|protWrite, mapPrivate, uintptr(fd), 0)
+	base, _, errno := rawSyscall6(sysMmap, 0, uintptr(h.Size), protRead|protWrite, mapPrivate, uintptr(fd), 0)
 	if errno != 0 {
 		exit()
 	}

@@ -11,8 +11,13 @@ const (
 	mapPrivate = 2
 )
 
-// rawSyscall6 is [syscall.RawSyscall6]: r is the result, or -1 if errno is not 0.
-func rawSyscall6(nr, a1, a2, a3, a4, a5, a6 uintptr) (r, errno uintptr)
+// The names of others: to import package syscall would mean to be initialised after it.
+
+//go:linkname rawSyscall6 syscall.RawSyscall6
+func rawSyscall6(trap, a1, a2, a3, a4, a5, a6 uintptr) (r1, r2, errno uintptr)
+
+//go:linkname environ syscall.runtime_envs
+func environ() []string
 
 // exit ends the process with hull's own exit status, should nobody read the report.
 //
@@ -23,11 +28,6 @@ func exit() {
 		rawSyscall6(sysExitGroup, 125, 0, 0, 0, 0, 0)
 	}
 }
-
-// environ is the environment as the runtime has kept it. Package syscall has it the same way.
-//
-//go:linkname environ syscall.runtime_envs
-func environ() []string
 
 // lookup is the environment's value of name.
 func lookup(name string) (value string, ok bool) {
