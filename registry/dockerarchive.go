@@ -107,9 +107,6 @@ func (a *dockerArchive) describe(saved savedImage) (*document, error) {
 		return nil, problemf(ErrCorrupt, "configuration %s has the digest %s", saved.Config, sum)
 	}
 	a.blobs[sum] = path.Clean(saved.Config)
-	if n := len(saved.Layers); n > maxLayers {
-		return nil, problemf(ErrUnsupported, "it has %d layers, the limit is %d", n, maxLayers)
-	}
 	m := v1.Manifest{
 		SchemaVersion: 2,
 		MediaType:     types.OCIManifestSchema1,

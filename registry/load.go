@@ -14,6 +14,15 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
+const (
+	// maxDocuments bounds the manifests and configurations of an archive, which are held in memory, in bytes. Those of a
+	// thousand images have that many, and parsed they take several times as much.
+	maxDocuments = 12 << 20
+	// maxTags is how many names one image may have in an archive, maxVariants how many entries of index.json one name.
+	maxTags     = 1000
+	maxVariants = 100
+)
+
 // ArchivedImage is an image in an archive, with the full names that it has there, if any.
 type ArchivedImage struct {
 	Names []string
@@ -55,14 +64,51 @@ func archived(files fs.FS, platform *v1.Platform) ([]ArchivedImage, error) {
 	case err != nil:
 		return nil, problemf(ErrNotFound, "neither index.json nor manifest.json, so this is no archive of images (hull import takes a file system)")
 	}
-	images := make([]ArchivedImage, len(saved))
-	for n, s := range saved {
-		if images[n].Image, err = openSaved(files, s); err != nil {
+	var all gathered
+	for _, s := range saved {
+		img, err := openSaved(files, s)
+		if err == nil {
+			err = all.add(img, fullNames("", s.RepoTags), true)
+		}
+		if err != nil {
 			return nil, err
 		}
-		images[n].Names, images[n].Bare = fullNames("", s.RepoTags), true
 	}
-	return images, nil
+	return all.images, nil
+}
+
+// gathered are an archive's images, each once.
+type gathered struct {
+	images []ArchivedImage
+	place  map[v1.Hash]int // in images, by the manifest's digest
+	size   int             // of their documents, in bytes
+}
+
+// add adds an image, or its names to the same image there.
+func (g *gathered) add(img *image, names []string, bare bool) error {
+	if g.place == nil {
+		g.place = map[v1.Hash]int{}
+	}
+	digest := img.doc.desc.Digest
+	n, known := g.place[digest]
+	if !known {
+		n = len(g.images)
+		g.place[digest] = n
+		g.images = append(g.images, ArchivedImage{Image: img, Bare: bare})
+		if g.size += len(img.config) + len(img.doc.raw); g.size > maxDocuments {
+			return problemf(ErrUnsupported, "the archive's manifests and configurations have more than %d bytes, the limit", maxDocuments)
+		}
+	}
+	i := &g.images[n]
+	for _, name := range names {
+		if !slices.Contains(i.Names, name) {
+			i.Names = append(i.Names, name)
+		}
+	}
+	if len(i.Names) > maxTags {
+		return problemf(ErrUnsupported, "image %s has more than %d names in the archive, the limit", digest, maxTags)
+	}
+	return nil
 }
 
 // readSaved reads manifest.json.
@@ -71,7 +117,7 @@ func readSaved(files fs.FS) ([]savedImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkCount(raw, maxManifests, "images"); err != nil {
+	if err := checkSaved(raw); err != nil {
 		return nil, err
 	}
 	var all []savedImage
@@ -79,6 +125,24 @@ func readSaved(files fs.FS) ([]savedImage, error) {
 		return nil, problemf(ErrCorrupt, "manifest.json: %w", err)
 	}
 	return all, nil
+}
+
+// checkSaved bounds the lists in manifest.json before they are read.
+func checkSaved(raw []byte) error {
+	if err := checkCount(raw, maxManifests, "images"); err != nil {
+		return err
+	}
+	var all []struct{ RepoTags, Layers []nothing }
+	_ = json.Unmarshal(raw, &all) // who parses it after us says what is wrong with it
+	for _, s := range all {
+		if len(s.Layers) > maxLayers {
+			return problemf(ErrUnsupported, "an image in manifest.json has %d layers, the limit is %d", len(s.Layers), maxLayers)
+		}
+		if len(s.RepoTags) > maxTags {
+			return problemf(ErrUnsupported, "an image in manifest.json has %d names, the limit is %d", len(s.RepoTags), maxTags)
+		}
+	}
+	return nil
 }
 
 // readLayoutIndex reads index.json.
@@ -100,28 +164,59 @@ func readLayoutIndex(files fs.FS) (*document, error) {
 // layoutImages opens what index.json lists. An image that has several names has several entries, and an image for several
 // platforms may have, too.
 func layoutImages(files fs.FS, index *document, saved []savedImage, platform *v1.Platform) ([]ArchivedImage, error) {
-	var images []ArchivedImage
-	entries := slices.DeleteFunc(slices.Clone(index.index.Manifests), isAttestation)
-	for len(entries) > 0 {
-		var group []v1.Descriptor
-		first := entries[0]
-		entries = slices.DeleteFunc(entries, func(d v1.Descriptor) bool {
-			if slices.ContainsFunc(group, func(e v1.Descriptor) bool { return !isVariant(d, e) }) {
-				return false
-			}
-			same := slices.Equal(names(d), names(first)) && (d.Digest == first.Digest || len(names(d)) > 0 && isVariant(d, first))
-			if same {
-				group = append(group, d)
-			}
-			return same
-		})
-		img, err := layoutImage(files, index, group, platform)
-		if err != nil {
-			return nil, err
-		}
-		images = together(images, ArchivedImage{Names: layoutNames(img, names(first), saved), Image: img})
+	var all gathered
+	groups, err := namesakes(slices.DeleteFunc(slices.Clone(index.index.Manifests), isAttestation))
+	if err != nil {
+		return nil, err
 	}
-	return images, nil
+	for _, group := range groups {
+		for len(group) > 0 {
+			var one []v1.Descriptor
+			one, group = variants(group)
+			img, err := layoutImage(files, index, one, platform)
+			if err == nil {
+				err = all.add(img, layoutNames(img, names(one[0]), saved), false)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all.images, nil
+}
+
+// namesakes groups the entries of index.json that have the same names, or none and the same digest.
+func namesakes(entries []v1.Descriptor) ([][]v1.Descriptor, error) {
+	var groups [][]v1.Descriptor
+	place := map[string]int{}
+	for _, d := range entries {
+		key := strings.Join(names(d), "\x00")
+		if key == "" {
+			key = d.Digest.String()
+		}
+		n, known := place[key]
+		if !known {
+			n = len(groups)
+			place[key] = n
+			groups = append(groups, nil)
+		}
+		if groups[n] = append(groups[n], d); len(groups[n]) > maxVariants {
+			return nil, problemf(ErrUnsupported, "more than %d entries of index.json are called %q, the limit", maxVariants, names(d))
+		}
+	}
+	return groups, nil
+}
+
+// variants takes those out of a group that are one image with the first, each for another platform.
+func variants(group []v1.Descriptor) (one, rest []v1.Descriptor) {
+	for _, d := range group {
+		if slices.ContainsFunc(one, func(e v1.Descriptor) bool { return !isVariant(d, e) }) {
+			rest = append(rest, d)
+		} else {
+			one = append(one, d)
+		}
+	}
+	return one, rest
 }
 
 func layoutImage(files fs.FS, index *document, entries []v1.Descriptor, platform *v1.Platform) (*image, error) {
@@ -164,20 +259,4 @@ func fullNames(place string, names []string) (full []string) {
 		}
 	}
 	return full
-}
-
-// together adds an image to a list, or its names to the same image there.
-func together(images []ArchivedImage, more ArchivedImage) []ArchivedImage {
-	digest, _ := more.Image.Digest()
-	for n := range images {
-		if d, _ := images[n].Image.Digest(); d == digest {
-			for _, name := range more.Names {
-				if !slices.Contains(images[n].Names, name) {
-					images[n].Names = append(images[n].Names, name)
-				}
-			}
-			return images
-		}
-	}
-	return append(images, more)
 }

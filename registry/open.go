@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -158,11 +159,12 @@ func readFile(files fs.FS, name string, limit int64) ([]byte, error) {
 	if fi.Size() > limit {
 		return nil, problemf(ErrUnsupported, "%s has %d bytes, the limit is %d", name, fi.Size(), limit)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
+	data := bytes.NewBuffer(make([]byte, 0, fi.Size()+bytes.MinRead)) // io.ReadAll takes some times as much
+	_, err = data.ReadFrom(io.LimitReader(f, limit+1))
+	if err == nil && int64(data.Len()) > limit {
 		return nil, problemf(ErrUnsupported, "%s grew beyond %d bytes, the limit", name, limit)
 	}
-	return data, err
+	return data.Bytes(), err
 }
 
 // folder is an fs.FS of the regular files below a folder, which somebody else may have filled: with FIFOs, say.

@@ -61,6 +61,30 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestHostileArchives has hull load refuse what would take all memory, or the disk. A good image runs afterwards.
+func TestHostileArchives(t *testing.T) {
+	var reg Registry
+	srv := httptest.NewServer(&reg)
+	t.Cleanup(srv.Close)
+	reg.Put("good", finished(Good()))
+	target := canary(t)
+	for _, a := range Archives() {
+		t.Run(a.Name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, strings.TrimPrefix(srv.URL, "http://"), target)
+			f, err := os.Create(filepath.Join(r.dir, "archive.tar"))
+			r.must(err)
+			r.must(a.Make(f))
+			r.must(f.Close())
+			r.want(r.hull("load", "-i", f.Name()), a.Load, 1)
+			if left := r.hull("images", "-q"); left.out != "" {
+				t.Errorf("there are images: %v", left)
+			}
+			r.unharmed()
+		})
+	}
+}
+
 func finished(m *Image) *Image {
 	m.Finish()
 	return m
