@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -153,4 +154,40 @@ func TestPolicyKeyGone(t *testing.T) {
 	if all, err := s.demands(ref); err == nil || !strings.Contains(err.Error(), `policy for "docker.io" in /etc/x.json: public key "/no/such.pub"`) {
 		t.Errorf("%v, %v", all, err)
 	}
+}
+
+// FuzzPolicy: a policy is read or refused whatever is in it, and then says one thing of a repository, however that is spelt.
+func FuzzPolicy(f *testing.F) {
+	for _, s := range []string{
+		`{"*": "reject"}`, `{"docker.io": "accept", "docker.io/busybox": ["/a.pub", "/b.pub"], "docker.io/library": "reject"}`, `{"index.docker.io/busybox": "reject"}`,
+		`{"reg.test:443/x": "reject", "REG.test": "/k"}`, `{"reg.test/x/": "reject"}`, `{"x": null}`, `{"": "reject"}`, `{"[::1]:5000/x": "accept"}`, `null`, `{`,
+	} {
+		f.Add(s, "busybox", "reg.test/x/y:1")
+	}
+	f.Fuzz(func(t *testing.T, text, one, two string) {
+		var p Policy
+		if json.Unmarshal([]byte(text), &p) != nil || p.check() != nil {
+			return
+		}
+		for _, name := range []string{one, two, "docker.io/" + one} {
+			ref, err := registry.ParseReference(name)
+			if err != nil {
+				continue
+			}
+			entry := p.rule(ref)
+			if _, known := p[entry]; entry != "" && !known || entry == "" && p[policyAll] != nil {
+				t.Errorf("%s of %q: entry %q", text, name, entry)
+			}
+			other := ref
+			other.Domain = strings.ToUpper(ref.Domain)
+			if policyHost(ref.Domain) == "docker.io" {
+				other.Domain = "registry-1.docker.io:443"
+			}
+			for range 3 { // maps have no order
+				if got := p.rule(other); got != entry {
+					t.Errorf("%s: %q for %s, %q for %s", text, entry, ref, got, other)
+				}
+			}
+		}
+	})
 }
