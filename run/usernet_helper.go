@@ -361,6 +361,9 @@ func (c *Container) mendHelpers() {
 			continue
 		}
 		if err := begun.join(end); err != nil {
+			if !begun.hasProcess() {
+				return // it has ended, and its network with it
+			}
 			c.host.warn("network of container %s: its process was killed, and cannot be started again: %v", c.Name, err)
 			return
 		}

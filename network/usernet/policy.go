@@ -57,6 +57,9 @@ func parseRule(word string) (r Rule, err error) {
 		r.Net, err = parseNet(host)
 		return r, err
 	}
+	if strings.Contains(host, "/") {
+		return r, fmt.Errorf("%q is neither ADDRESS/BITS nor a host's name", host)
+	}
 	name, sub := strings.CutPrefix(strings.ToLower(strings.TrimSuffix(host, ".")), "*.")
 	if err := checkName(name); err != nil {
 		return r, err

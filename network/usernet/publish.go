@@ -76,7 +76,7 @@ func listenUDP(network, at string) (*net.UDPConn, error) {
 func hintFor(p Port, err error) string {
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):
-		return ": something else uses it"
+		return ": port is already allocated" // Docker's words, which scripts look for
 	case errors.Is(err, unix.EACCES) && p.Host.Port() < 1024:
 		return ": ports below net.ipv4.ip_unprivileged_port_start are root's"
 	}
