@@ -6,7 +6,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -41,7 +43,7 @@ func TestMain(m *testing.M) {
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
 // VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
-// on loopback ($PORT1 and $PORT2 are free at the start), "keys" and "sign" (see there), "explained", which wants hull
+// on loopback ($PORT1 and $PORT2 are free at the start, and no other script's), "keys" and "sign" (see there), "explained", which wants hull
 // system df to agree with du about $HULL_ROOT, and the conditions root, userns (somebody who is not root may make user
 // namespaces), landlock4 (Landlock knows TCP), mapped (mounts may have mapped ids, for root), v1 and v2 (of cgroups, v2
 // being the unified tree), bridge (root may make networks), shared (real images, whose folder is $SHARED), gnu (the usual
@@ -67,11 +69,12 @@ func TestScripts(t *testing.T) {
 				env.Setenv("PATH", filepath.Dir(built)+":"+env.Getenv("PATH"))
 			}
 			for _, name := range []string{"PORT1", "PORT2"} {
-				port, err := freePort()
+				port, giveBack, err := ownPort()
 				if err != nil {
 					return err
 				}
 				env.Setenv(name, port)
+				env.Defer(giveBack)
 			}
 			env.Defer(func() { emptyStore(env) })
 			return os.MkdirAll(home, 0o700)
@@ -146,15 +149,47 @@ func explained(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// freePort is a port of 127.0.0.1 that nobody has now.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// ownPort is a port of 127.0.0.1 that nobody has now, and that no other script gets until it is given back, in whichever process
+// that runs. It lies below those that the kernel gives to who asks for none (ip_local_port_range begins at 32768), so that no
+// such listener or connection takes it meanwhile. What is held is a name, that of an abstract socket: the script listens itself.
+func ownPort() (port string, giveBack func(), err error) {
+	const first, count = 20000, 10000
+	for start, n := rand.IntN(count), 0; n < count; n++ {
+		port := strconv.Itoa(first + (start+n)%count)
+		held, err := net.Listen("unix", "@hull-test-port-"+port)
+		if err != nil {
+			continue
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			held.Close()
+			continue
+		}
+		l.Close()
+		return port, func() { held.Close() }, nil
 	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
+	return "", nil, fmt.Errorf("no port from %d on is free, of %d", first, count)
+}
+
+// TestOwnPort: no two are the same while they are held, and none is one that the kernel gives.
+func TestOwnPort(t *testing.T) {
+	given := map[string]bool{}
+	for range 200 {
+		port, giveBack, err := ownPort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(giveBack)
+		if n, _ := strconv.Atoi(port); given[port] || n < 20000 || n >= 30000 {
+			t.Fatalf("%s is given twice, or out of place", port)
+		}
+		given[port] = true
+		l, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
 }
 
 // listening is the script command "listening PORT".
