@@ -44,6 +44,7 @@ func networkListCommand(s *session) ([]*option, action) {
 		if err != nil {
 			return err
 		}
+		h.RenewRules()
 		list, err := h.Networks().List()
 		if err == nil {
 			list, err = filterNetworks(h, list, l.all)

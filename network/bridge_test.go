@@ -86,35 +86,13 @@ func TestBridge(t *testing.T) {
 	})
 	w.run("loopback", func(t *testing.T) {
 		// A container that sends to the host's loopback by way of its gateway.
-		w.in(b, func() {
-			own, _ := netlink.ParseAddr("127.0.0.1/8")
-			must(t, netlink.AddrDel(link(t, "lo"), own)) // and the local route with it
-			dst, _ := netlink.ParseIPNet("127.0.0.0/8")
-			setSysctl("ipv4", "all", "route_localnet", "1")
-			must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: other.Gateway.AsSlice(), LinkIndex: link(t, "eth0").Attrs().Index}))
-		})
-		heard, err := net.ListenPacket("udp4", "127.0.0.1:98")
-		must(t, err)
-		defer heard.Close()
-		w.in(b, func() {
-			c, err := net.Dial("udp4", "127.0.0.1:98")
-			must(t, err)
-			defer c.Close()
-			_, err = c.Write([]byte("let me in"))
-			must(t, err)
-		})
-		_ = heard.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
-		if _, from, err := heard.ReadFrom(make([]byte, 10)); err == nil {
-			t.Errorf("the host's loopback hears %s", from)
-		}
+		w.toHostLoopback(b, other)
+		w.deaf(b)
 	})
 	w.run("reload", func(t *testing.T) {
 		// A firewall's reload that throws everybody's rules away (nft flush ruleset) opens no port of the host's loopback to
 		// others, who ask for it by the host's address or send to the loopback by way of the host. The next change mends all.
-		conn, err := nftables.New()
-		must(t, err)
-		conn.FlushRuleset()
-		must(t, conn.Flush())
+		flush(t)
 		w.in(w.neighbour, func() {
 			own, _ := netlink.ParseAddr("127.0.0.1/8")
 			must(t, netlink.AddrDel(link(t, "lo"), own))

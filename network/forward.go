@@ -45,8 +45,13 @@ func (s *Networks) forward(n *Network) error {
 	}
 	bridge := n.Interface()
 	ok := setSysctl("ipv4", bridge, "forwarding", "1") // they go with it
-	// 127.0.0.1 on the host leads to published ports. What containers send there is dropped, see rules.
-	ok = setSysctl("ipv4", bridge, "route_localnet", "1") && ok
+	// 127.0.0.1 on the host leads to published ports, if there are any: what containers send there is dropped, see rules, but only
+	// as long as nobody throws those away.
+	localnet := "0"
+	if n.publishesOnLoopback() {
+		localnet = "1"
+	}
+	ok = setSysctl("ipv4", bridge, "route_localnet", localnet) && ok
 	links, err := uplinks()
 	if err != nil {
 		return err
@@ -75,6 +80,18 @@ func (s *Networks) forward(n *Network) error {
 		return nil
 	}
 	return s.writeChanged(changed)
+}
+
+// publishesOnLoopback says whether a port is published that the host finds at 127.0.0.1.
+func (n *Network) publishesOnLoopback() bool {
+	for _, e := range n.Endpoints {
+		for _, p := range e.Published {
+			if ip := p.hostIP(); ip.Is4() && (ip.IsUnspecified() || ip.IsLoopback()) && e.Address.IsValid() && !n.Internal {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // uplinks are the interfaces that are up and neither the loop nor hull's.

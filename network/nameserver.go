@@ -46,6 +46,7 @@ func ServeNames(dir string, listener *os.File) error {
 		return err
 	}
 	listener.Close()
+	go networks.keepRules()
 	for {
 		c, err := l.Accept()
 		if dns.Passing(err) { // a container may have a thousand questions open

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/registry"
@@ -35,9 +36,10 @@ type Host struct {
 	// Verify, if not empty, are the keys by one of which every image must be signed that is fetched or that a container is made of.
 	Verify []registry.Key
 
-	rootless    bool
-	sub         subIDs // of a user who is not root
-	journalSize int64  // journalMax, smaller for tests
+	rootless     bool
+	rulesRenewed atomic.Bool
+	sub          subIDs // of a user who is not root
+	journalSize  int64  // journalMax, smaller for tests
 }
 
 // DefaultRoot is the root directory where none is named: /var/lib/hull for root, else hull in the user's data

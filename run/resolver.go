@@ -83,6 +83,16 @@ func (s *State) asksNames() bool {
 	return slices.ContainsFunc(s.Ends, func(e NetworkEnd) bool { return e.Resolver == network.Resolver })
 }
 
+// RenewRules writes the rules of networks anew, if somebody has thrown them away. It looks once in the life of a process.
+func (h *Host) RenewRules() {
+	if h.rootless || h.rulesRenewed.Swap(true) {
+		return
+	}
+	if err := h.Networks().Renew(); err != nil {
+		h.warn("rules of networks: %v", err)
+	}
+}
+
 // mendNames starts the process that answers for names again, if it was killed, for a running container.
 func (c *Container) mendNames() {
 	if c.Status != Running && c.Status != Paused || !c.asksNames() || c.host.Networks().Answered(c.ID) {

@@ -237,6 +237,9 @@ func (h *Host) load(id string) (*Container, error) {
 		c.glance()
 		c.mendHelpers()
 		c.mendNames()
+		if len(c.Ends) > 0 {
+			c.host.RenewRules()
+		}
 	}
 	return c, nil
 }
