@@ -70,7 +70,7 @@ func docTime(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 func describeConfig(s *State, from *v1.Config) DocConfig {
 	c := &s.Config
 	d := DocConfig{
-		Hostname: cmp.Or(c.Network.Hostname, ShortID(s.ID)), Domainname: c.Network.Domainname,
+		Hostname: s.hostname(), Domainname: c.Network.Domainname,
 		User: cmp.Or(c.Process.User, from.User), Tty: c.Process.TTY, OpenStdin: c.Process.Interactive, StdinOnce: c.Process.Interactive && !c.Process.KeepStdin,
 		AttachStdin: c.attached("stdin"), AttachStdout: c.attached("stdout"), AttachStderr: c.attached("stderr"),
 		Env: MergeEnv(from.Env, slices.Concat(c.Host.Env, c.Process.Env)...), Cmd: from.Cmd, Image: c.Image, Volumes: anonymousTargets(from.Volumes, c.Files.Mounts),

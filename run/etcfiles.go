@@ -20,7 +20,7 @@ import (
 func etcFiles(s, from *State) (files []ns.File) {
 	c := &s.Config
 	n := &from.Config.Network
-	name := hostname(&from.Config, from.ID)
+	name := from.hostname()
 	if c.Isolation.UTS == "host" {
 		name, _ = os.Hostname()
 	}

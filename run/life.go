@@ -136,6 +136,9 @@ func (s *start) outline() (err error) {
 	if w.Identity, err = s.identity(); err != nil {
 		return err
 	}
+	if c.Network.Mode == network.Host && c.Network.Hostname == "" {
+		w.Hostname, _ = os.Hostname() // Docker's rule
+	}
 	if err := s.shareNetwork(); err != nil {
 		return err
 	}

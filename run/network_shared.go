@@ -34,7 +34,7 @@ func (s *start) shareNetwork() error {
 	if err != nil {
 		return err
 	}
-	s.world.Hostname = hostname(&s.peer.Config, s.peer.ID)
+	s.world.Hostname = s.peer.hostname()
 	s.world.NetNS, err = s.share(other, "net")
 	if err == nil && hasEnded(target) { // what has been opened may be another process's
 		err = errNotRunning(other.Name)
@@ -70,6 +70,16 @@ func (s *start) share(other *Container, kind string) (path string, err error) {
 	}
 	s.shared = append(s.shared, f)
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), nil
+}
+
+// hostname is the container's name on its network: its own, or the one that it has from whose network it shares.
+func (s *State) hostname() string {
+	for _, kv := range s.HostEnv {
+		if name, ok := strings.CutPrefix(kv, "HOSTNAME="); ok {
+			return name
+		}
+	}
+	return hostname(&s.Config, s.ID)
 }
 
 func (s *start) closeShared() {

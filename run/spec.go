@@ -30,8 +30,8 @@ type World struct {
 	CgroupV1, CgroupV2 bool
 	// OpenNodes is true where the rules of its cgroup, and no mount flag, say which device nodes open.
 	OpenNodes bool
-	// NetNS and UserNSPath are the namespaces of another container whose network is shared, and Hostname is its name; "" for those
-	// of its own.
+	// NetNS and UserNSPath are the namespaces of another container whose network is shared, and Hostname is its name, or that of the
+	// host whose is; "" for those of its own.
 	NetNS, UserNSPath, Hostname string
 	// HotCPUs are the processors of the host that tell when they were too hot, see hotCPUs.
 	HotCPUs []int

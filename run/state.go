@@ -88,8 +88,8 @@ type State struct {
 	Volumes []string
 	// Ends are what it has, or had at its last run, on each of its networks.
 	Ends []NetworkEnd `json:",omitempty"`
-	// HostEnv are the variables that lead to what it was shown of the host's at its last start, see takeTrust, and the name of the
-	// container whose network it shares.
+	// HostEnv are the variables that lead to what it was shown of the host's at its last start, see takeTrust, and the name of
+	// the container or host whose network it shares.
 	HostEnv []string `json:",omitempty"`
 }
 
