@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/hullrun/hull/internal/given"
 	"github.com/hullrun/hull/lock"
@@ -143,10 +144,29 @@ func (s *session) usesIn(path string) ([]lock.Use, error) {
 	case lock.Dockerfile:
 		return lock.ScanDockerfile(text), nil
 	case lock.Compose:
-		return lock.ScanCompose(text), nil
+		env, err := dotenv(filepath.Dir(path), text)
+		return lock.ScanCompose(text, env), err
 	default:
 		return s.scriptUses(text), nil
 	}
+}
+
+// dotenv reads the .env file of the project in a folder, if its compose file has variables. The caller's environment, which compose
+// asks first, is left out: the same files are to give the same lock, wherever that is written.
+func dotenv(folder, text string) (map[string]string, error) {
+	path := filepath.Join(folder, ".env")
+	if info, err := os.Stat(path); !strings.Contains(text, "$") || err != nil || info.IsDir() {
+		return nil, nil
+	}
+	data, err := given.ReadFile(path, given.Limit)
+	if err != nil {
+		return nil, err
+	}
+	env, err := lock.ParseDotenv(string(data))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return env, nil
 }
 
 // writeLock looks each name up and writes what was found, even if another name was not.

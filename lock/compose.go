@@ -6,8 +6,9 @@ import (
 
 // ScanCompose finds the values of the keys "image" in a compose file, or in another YAML file that has such keys. It reads
 // lines, not YAML: a value stands behind its key, or the key's block is one of braces on one line. What a service with a
-// "build" beside it is called is no image of anybody else's. Variables have their defaults; without one the image is not told.
-func ScanCompose(text string) []Use {
+// "build" beside it is called is no image of anybody else's. Variables are those of env, or have their defaults; without one the
+// image is not told.
+func ScanCompose(text string, env map[string]string) []Use {
 	lines := yamlLines(text)
 	var uses []Use
 	for i, l := range lines {
@@ -15,16 +16,19 @@ func ScanCompose(text string) []Use {
 			if key != "image" || value == "" || value[0] == '*' || l.key == "image" && built(lines, i) {
 				continue
 			}
-			uses = append(uses, composeUse(l.line, value))
+			uses = append(uses, composeUse(l.line, value, env))
 		}
 	}
 	return uses
 }
 
-func composeUse(line int, value string) Use {
-	image, missing := expand(value, true, func(string) (string, bool) { return "", false })
+func composeUse(line int, value string, env map[string]string) Use {
+	image, missing := expand(value, true, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
 	if missing != "" {
-		return Use{Line: line, Why: value + ": the variable " + missing + " has no default in the file"}
+		return Use{Line: line, Why: value + ": the variable " + missing + " has no default in the file, and no value in .env"}
+	}
+	if image == "" {
+		return Use{Line: line, Why: value + ": the name is empty"}
 	}
 	return Use{Line: line, Image: image}
 }

@@ -50,6 +50,9 @@ func KindOf(path, text string) Kind {
 	return Shell
 }
 
+// maxExpanded is how many bytes a word with variables may become. A few lines that name one another can become any number.
+const maxExpanded = 64 << 10
+
 // expand puts variables into a word: $NAME, ${NAME}, ${NAME:-word}, ${NAME-word}, ${NAME:+word} and ${NAME+word}, as far as
 // value knows them; missing is the first that has no value and no default. A "$$" is a dollar where double says so.
 func expand(s string, double bool, value func(name string) (string, bool)) (out, missing string) {
@@ -92,7 +95,9 @@ func expand(s string, double bool, value func(name string) (string, bool)) (out,
 		if lacks != "" {
 			return "", lacks
 		}
-		b.WriteString(text)
+		if b.WriteString(text); b.Len() > maxExpanded {
+			return "", name
+		}
 	}
 	return b.String(), ""
 }

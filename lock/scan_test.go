@@ -49,7 +49,8 @@ func TestScanCompose(t *testing.T) {
 		{"plain", "services:\n  a:\n    image: x:1\n  b:\n    image: y # no\n", "3 x:1\n5 y\n"},
 		{"quotes", "image: 'x:1'\nimage: \"y:2\" # no\n\"image\": z\n", "1 x:1\n2 y:2\n3 z\n"},
 		{"defaults", "image: ${R:-docker.io}/x:${T-1}\nimage: $N\nimage: a:${T:?must}\n",
-			"1 docker.io/x:1\n2 ! $N: the variable N has no default in the file\n3 ! a:${T:?must}: the variable T has no default in the file\n"},
+			"1 docker.io/x:1\n2 ! $N: the variable N has no default in the file, and no value in .env\n3 ! a:${T:?must}: the variable T has no default in the file, and no value in .env\n"},
+		{".env", "image: r/$ENV\nimage: ${ENV:-no}\nimage: ${NIL:-y}\nimage: ${NIL-y}\nimage: a${NIL}\n", "1 r/x:1\n2 x:1\n3 y\n4 ! ${NIL-y}: the name is empty\n5 a\n"},
 		{"default in a default", "image: ${A:-${B:-x:1}}\n", "1 x:1\n"},
 		{"dollars", "image: a$$b\n", "1 a$b\n"},
 		{"built", "services:\n  a:\n    build: .\n    image: mine\n  b:\n    image: mine2\n    ports:\n      - 1\n    build:\n      context: .\n  c:\n    image: x\n", "12 x\n"},
@@ -61,7 +62,7 @@ func TestScanCompose(t *testing.T) {
 		{"comment", "# image: x\n#image: y\nimage: #x\n", ""},
 		{"other keys", "myimage: x\nimage_name: y\nimage:z\n", ""},
 	} {
-		if got := show(ScanCompose(test.text)); got != test.want {
+		if got := show(ScanCompose(test.text, map[string]string{"ENV": "x:1", "NIL": ""})); got != test.want {
 			t.Errorf("%s:\n%swant\n%s", test.name, got, test.want)
 		}
 	}
@@ -122,7 +123,7 @@ func FuzzScan(f *testing.F) {
 	f.Add("docker run $(docker create \"`x`\") <<E <(y) 2>&1\nE\n${z}")
 	f.Fuzz(func(t *testing.T, text string) {
 		lines := strings.Count(text, "\n") + 1
-		for _, u := range append(ScanDockerfile(text), ScanCompose(text)...) {
+		for _, u := range append(ScanDockerfile(text), ScanCompose(text, map[string]string{"A": ""})...) {
 			if u.Line < 1 || u.Line > lines || (u.Image == "") == (u.Why == "") {
 				t.Errorf("%+v of %d lines", u, lines)
 			}
