@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -157,20 +156,21 @@ func pushUntilKilled(addr, id string, note func(path, content string)) {
 	}
 }
 
-// TestRegistryMirrorsDistribution has hull mirror the registry that most of the world runs.
-func TestRegistryMirrorsDistribution(t *testing.T) {
+// startDistribution runs Debian's docker-registry, until the test ends or kill is called.
+func startDistribution(t *testing.T) (addr string, kill func()) {
+	t.Helper()
 	const binary = "/usr/bin/docker-registry"
 	if _, err := os.Stat(binary); err != nil {
 		t.Skip("the Debian package docker-registry is not installed")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, giveBack, err := ownPort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstream := l.Addr().String()
-	l.Close()
+	t.Cleanup(giveBack)
+	addr = "127.0.0.1:" + port
 	dir := t.TempDir()
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir+"/data", upstream)
+	config := fmt.Sprintf("version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir+"/data", addr)
 	if err := os.WriteFile(dir+"/config.yml", []byte(config), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -179,16 +179,22 @@ func TestRegistryMirrorsDistribution(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill := sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
+	kill = sync.OnceFunc(func() { cmd.Process.Kill(); cmd.Wait() })
 	t.Cleanup(kill)
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, _, err := send("GET", "http://"+upstream+"/v2/", "", ""); err == nil {
-			break
+		if _, _, err := send("GET", "http://"+addr+"/v2/", "", ""); err == nil {
+			return addr, kill
 		}
 		if time.Now().After(deadline) {
 			t.Fatal("docker-registry does not answer")
 		}
 	}
+}
+
+// TestRegistryMirrorsDistribution has hull mirror the registry that most of the world runs.
+func TestRegistryMirrorsDistribution(t *testing.T) {
+	dir := t.TempDir()
+	upstream, kill := startDistribution(t)
 	img, err := random.Image(3_000_000, 4)
 	if err != nil {
 		t.Fatal(err)
