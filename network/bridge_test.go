@@ -65,6 +65,13 @@ func TestBridge(t *testing.T) {
 		w.reaches(w.host, "127.0.0.1:8081", web.Gateway.String())
 		w.reaches(w.host, "198.51.100.1:8080", "198.51.100.1")
 		w.reaches(w.host, "[2001:db8::1]:8082", "2001:db8::1")
+		if _, err := net.DialTimeout("tcp", "[::1]:8082", 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
+			t.Errorf("a published port on the IPv6 loopback: %v, want a refusal", err)
+		}
+		here := &Endpoint{Container: id("e5"), Name: "e", Network: "six", Ports: []Port{{HostIP: netip.IPv6Loopback(), HostPort: 8083, Port: 80, Protocol: "tcp"}}}
+		if err := w.s.Reserve(ctx, here); err == nil || !strings.Contains(err.Error(), "publish 127.0.0.1:8083") {
+			t.Error(err)
+		}
 		w.barred(w.neighbour, "198.51.100.1:8081")
 		w.reaches(b, "198.51.100.1:8080", web.Gateway.String()) // a neighbour on the same bridge, and itself
 		w.reaches(a, "198.51.100.1:8080", web.Gateway.String())

@@ -74,6 +74,11 @@ func (s *Networks) Reserve(_ context.Context, e *Endpoint) error {
 	if err := n.place(e); err != nil {
 		return fmt.Errorf("network %s: %w", n.Name, err)
 	}
+	for _, p := range e.Ports {
+		if p.HostIP == netip.IPv6Loopback() && !s.UserSpace {
+			return fmt.Errorf("publish [::1]:%d: the kernel leads nothing from there to a bridge: publish 127.0.0.1:%d", p.HostPort, p.HostPort)
+		}
+	}
 	if err := s.choosePorts(e); err != nil {
 		return err
 	}

@@ -134,8 +134,12 @@ func (p *Port) rules(e *Endpoint) (list []rule) {
 			}
 			return all
 		}
+		out := match
+		if to.Is6() { // the kernel lets nothing from there onto a bridge: refused at once, a program goes on with 127.0.0.1
+			out = join(match, destination(loop, false))
+		}
 		// From outside nobody speaks to the loopback; a neighbour who tries means harm.
-		list = append(list, rule{chainIn, join(match, destination(loop, false), deed)}, rule{chainOut, join(match, deed)})
+		list = append(list, rule{chainIn, join(match, destination(loop, false), deed)}, rule{chainOut, join(out, deed)})
 	}
 	return list
 }
