@@ -159,7 +159,8 @@ func (c *Container) orderFor(end *NetworkEnd) (o usernet.Order, err error) {
 	return o, nil
 }
 
-// orderNamed is for a network that has a name. The first of the container's ends that leads out is its way to everywhere.
+// orderNamed is for a network that has a name. The first of the container's ends that leads out is its way to everywhere, for each
+// kind of address.
 func (c *Container) orderNamed(o *usernet.Order, end *NetworkEnd) error {
 	n, err := c.host.Networks().Find(end.NetworkID)
 	if err != nil {
@@ -184,9 +185,14 @@ func (c *Container) orderNamed(o *usernet.Order, end *NetworkEnd) error {
 	}
 	d.IPv4, _ = netip.ParsePrefix(end.IP)
 	d.IPv6, _ = netip.ParsePrefix(end.IP6)
-	out := slices.IndexFunc(c.Ends, func(e NetworkEnd) bool { return e.Gateway+e.Gateway6 != "" })
-	if out < 0 || c.Ends[out].NetworkID == end.NetworkID {
+	first := func(gateway func(NetworkEnd) string) bool {
+		out := slices.IndexFunc(c.Ends, func(e NetworkEnd) bool { return gateway(e) != "" })
+		return out < 0 || c.Ends[out].NetworkID == end.NetworkID
+	}
+	if first(func(e NetworkEnd) string { return e.Gateway }) {
 		d.Gateway4, _ = netip.ParseAddr(end.Gateway)
+	}
+	if first(func(e NetworkEnd) string { return e.Gateway6 }) {
 		d.Gateway6, _ = netip.ParseAddr(end.Gateway6)
 	}
 	return nil
