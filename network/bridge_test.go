@@ -161,7 +161,7 @@ func TestBridgeLoad(t *testing.T) {
 			w.container(e)
 			must(t, w.s.Detach(context.Background(), e.Container))
 		}
-		if from, err := w.dial(w.neighbour, "198.51.100.1:8080"); err != nil || from != "198.51.100.2" {
+		if from, err := w.insist(w.neighbour, "198.51.100.1:8080"); err != nil || from != "198.51.100.2" {
 			t.Fatalf("connection %d: %q, %v", i, from, err)
 		}
 	}

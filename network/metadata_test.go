@@ -82,7 +82,7 @@ func TestBridgeMetadata(t *testing.T) {
 			&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2})})
 		must(t, conn.Flush())
 		w.refused(plain, "169.254.169.254:80")
-		if _, err := w.dial(named, "169.254.169.254:80"); err != nil {
+		if _, err := w.insist(named, "169.254.169.254:80"); err != nil {
 			t.Errorf("whose network names it: %v", err)
 		}
 	})
@@ -95,7 +95,7 @@ func TestBridgeMetadata(t *testing.T) {
 // refused wants a connection to be refused by an answer, not by silence.
 func (w *world) refused(ns netns.NsHandle, addr string) {
 	w.t.Helper()
-	if from, err := w.dial(ns, addr); !errors.Is(err, unix.ECONNREFUSED) {
+	if from, err := w.insist(ns, addr); !errors.Is(err, unix.ECONNREFUSED) {
 		w.t.Errorf("%s: seen as %q, %v, want that it is refused", addr, from, err)
 	}
 }
