@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -132,6 +133,20 @@ func (n *Network) plug(path string, e *Endpoint) error {
 		}
 	})
 	return equip(inside, name, e)
+}
+
+// signalPatience is how long a cable may take to have a signal.
+const signalPatience = 200 * time.Millisecond
+
+// awaitSignal waits until the bridge forwards what comes by a cable whose other end has just been brought up. The kernel notices
+// its signal in a work of its own (net/core/link_watch.c), a moment later, and what is sent meanwhile is lost: the question for
+// the gateway's address, say, which is repeated after a second.
+func awaitSignal(name string) {
+	for deadline := time.Now().Add(signalPatience); time.Now().Before(deadline); time.Sleep(200 * time.Microsecond) {
+		if link, err := netlink.LinkByName(name); err != nil || link.Attrs().OperState == netlink.OperUp {
+			return
+		}
+	}
 }
 
 // freeName is the first of eth0, eth1 … that there is not.

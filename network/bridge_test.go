@@ -129,6 +129,29 @@ func link(t *testing.T, name string) netlink.Link {
 	return l
 }
 
+// TestSignal: a cable is waited for until what comes by it is forwarded, and not for ever.
+func TestSignal(t *testing.T) {
+	w := newWorld(t)
+	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "near", Flags: net.FlagUp}, PeerName: "far"}))
+	begin := time.Now()
+	awaitSignal("near") // whose other end is down
+	if took := time.Since(begin); took < signalPatience {
+		t.Errorf("waited %v for no signal, want %v", took, signalPatience)
+	}
+	must(t, netlink.LinkSetUp(link(t, "far")))
+	awaitSignal("near")
+	if state := link(t, "near").Attrs().OperState; state != netlink.OperUp {
+		t.Errorf("state %v", state)
+	}
+	for i := range 10 {
+		e := &Endpoint{Container: id(fmt.Sprintf("a%d", i)), Name: "a", Network: Bridge}
+		w.container(e)
+		if state := link(t, e.Interface).Attrs().OperState; state != netlink.OperUp {
+			t.Errorf("container %d: state %v", i, state)
+		}
+	}
+}
+
 // TestBridgeLoad: every connection counts, a big transfer is exact both ways, and both live on while rules are replaced.
 func TestBridgeLoad(t *testing.T) {
 	w := newWorld(t)

@@ -155,6 +155,9 @@ func (s *Networks) Attach(_ context.Context, netns string, e *Endpoint) (err err
 	if err == nil {
 		err = s.write(n)
 	}
+	if err == nil {
+		awaitSignal(e.Interface)
+	}
 	if err != nil {
 		delete(n.Endpoints, e.Container)
 		return errors.Join(fmt.Errorf("network %s: %w", n.Name, err), s.unplug(n, e))
