@@ -4,8 +4,9 @@ GO ?= go
 export CGO_ENABLED = 0
 # No library's manual pages, and no HTTP/2, which no registry requires: 0.5 MB.
 export TAGS = urfave_cli_no_docs,nethttpomithttp2
-# Go's heap begins at the same address each time, at the begin of a huge page: see internal/prefault.
-export GOEXPERIMENT = norandomizedheapbase64
+# Go's heap begins at the same address each time, where a huge page does: see internal/prefault. A Go that does not know the
+# word any more does without.
+export GOEXPERIMENT := $(shell GOEXPERIMENT=norandomizedheapbase64 $(GO) version >/dev/null 2>&1 && echo norandomizedheapbase64)
 # Packages whose time hardly shows are compiled without inlining, which takes 1.2 MB off the binary.
 cold := $(foreach p,crypto/... encoding/... math/big net/http text/... vendor/... github.com/google/... \
 	github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
