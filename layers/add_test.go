@@ -180,7 +180,7 @@ func TestAddRefuses(t *testing.T) {
 		{"no tar", func(l *testLayer) { *l = *newTestLayer(t, "gzip", []byte(strings.Repeat("text", 1000))) }, "read tar"},
 		{"foreign", func(l *testLayer) { l.media = types.DockerForeignLayer }, "foreign layers are not supported"},
 		{"media type", func(l *testLayer) { l.media = "text/html" }, "not a layer"},
-		{"xz", func(l *testLayer) { l.blob = []byte("\xfd7zXZ\x00..."); l.digest = sha256Of(l.blob) }, "unexpected EOF"},
+		{"xz", func(l *testLayer) { l.blob = []byte("\xfd7zXZ\x00..."); l.digest = sha256Of(l.blob) }, "xz: data is truncated"},
 		{"gzip cut", func(l *testLayer) { l.blob = l.blob[:len(l.blob)-9]; l.digest = sha256Of(l.blob) }, "unexpected EOF"},
 	}
 	for _, test := range tests {
