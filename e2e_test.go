@@ -156,7 +156,7 @@ func ownPort() (port string, giveBack func(), err error) {
 	const first, count = 20000, 10000
 	for start, n := rand.IntN(count), 0; n < count; n++ {
 		port := strconv.Itoa(first + (start+n)%count)
-		held, err := net.Listen("unix", "@hull-test-port-"+port)
+		held, err := net.Listen("unix", "@test-port-"+port)
 		if err != nil {
 			continue
 		}
