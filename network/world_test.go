@@ -154,9 +154,14 @@ func (w *world) serve(ns netns.NsHandle, network, addr string) {
 // dial says from where a server sees connections from ns, or the error.
 func (w *world) dial(ns netns.NsHandle, addr string) (from string, err error) {
 	w.t.Helper()
+	return w.dialFor(500*time.Millisecond, ns, addr)
+}
+
+func (w *world) dialFor(patience time.Duration, ns netns.NsHandle, addr string) (from string, err error) {
+	w.t.Helper()
 	w.in(ns, func() {
 		var c net.Conn
-		if c, err = (&net.Dialer{Timeout: 500 * time.Millisecond}).Dial("tcp", addr); err != nil {
+		if c, err = (&net.Dialer{Timeout: patience}).Dial("tcp", addr); err != nil {
 			return
 		}
 		defer c.Close()
@@ -168,15 +173,10 @@ func (w *world) dial(ns netns.NsHandle, addr string) (from string, err error) {
 	return from, err
 }
 
-// insist is dial for what has to be answered: on a busy machine the first packet may be lost.
+// insist is dial for what has to be answered: one connection, with the patience that a busy machine takes.
 func (w *world) insist(ns netns.NsHandle, addr string) (from string, err error) {
 	w.t.Helper()
-	for range 5 {
-		if from, err = w.dial(ns, addr); !os.IsTimeout(err) {
-			break
-		}
-	}
-	return from, err
+	return w.dialFor(5*time.Second, ns, addr)
 }
 
 func (w *world) reaches(ns netns.NsHandle, addr, from string) {
