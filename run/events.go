@@ -2,13 +2,14 @@ package run
 
 import (
 	"cmp"
-	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/internal/jsononce"
 )
 
 // Event is something that happened to a container, an image or a volume: a line of the journal below hull's root
@@ -42,7 +43,7 @@ func (h *Host) note(e Event) {
 	if e.Time.IsZero() {
 		e.Time = time.Now().UTC()
 	}
-	line, err := json.Marshal(e)
+	line, err := jsononce.Marshal(e)
 	if err != nil {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hullrun/hull/internal/jsononce"
 	"github.com/hullrun/hull/layers"
 )
 
@@ -124,7 +125,7 @@ func (c *Container) save() error {
 
 // write replaces container.json.
 func (c *Container) write(s *State) error {
-	data, err := json.Marshal(s)
+	data, err := jsononce.Marshal(s)
 	if err != nil {
 		return err
 	}
