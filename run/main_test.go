@@ -91,7 +91,8 @@ var verbs = map[string]func() error{
 	"inner":  innerVerb,
 	"exec":   execVerb,
 	"calls":  callsVerb,
-	"compat": func() error { _, err := compatCall(order{Number: 20}); return err }, // getpid
+	"refuse": refuseVerb,
+	"compat": compatVerb,
 	"inside": insideVerb,
 	"push":   pushVerb,
 	"nodes":  nodesVerb,
