@@ -23,7 +23,12 @@ func (s *Networks) raise(n *Network) error {
 	if linkExists(name) {
 		return nil
 	}
-	s.warnOfForeign(n)
+	looked := make(chan struct{})
+	go func() {
+		s.warnOfForeign(n)
+		close(looked)
+	}()
+	defer func() { <-looked }()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group = name, n.group()
 	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway))
@@ -84,7 +89,11 @@ func (s *Networks) lower(n *Network) error {
 	if n.Driver != "bridge" {
 		return nil
 	}
-	return errors.Join(removeTable(n.Interface()), removeLink(n.Interface(), n.group()), s.giveBack())
+	// First: these settings take the lock that removing the interface holds for a long time, see unlink.
+	err := s.giveBack(n)
+	removed := make(chan error, 1)
+	go func() { removed <- removeTable(n.Interface()) }()
+	return errors.Join(err, removeLink(n.Interface(), n.group()), <-removed)
 }
 
 // plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.

@@ -148,9 +148,12 @@ func (s *Networks) Attach(_ context.Context, netns string, e *Endpoint) (err err
 		return fmt.Errorf("network %s: %w", n.Name, err)
 	}
 	e.Interface = "hv" + e.ID[:12]
+	// At the same time: nobody is in there yet who could send anything past rules that do not stand.
+	ruled := make(chan error, 1)
+	go func() { ruled <- s.apply(n) }()
 	err = n.plug(netns, e)
-	if err == nil {
-		err = s.apply(n)
+	if rules := <-ruled; err == nil {
+		err = rules
 	}
 	if err == nil {
 		err = s.write(n)

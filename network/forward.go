@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/hullrun/hull/internal/jsononce"
 )
 
 // setting is something of the host's that was changed, and what it was.
@@ -137,7 +139,7 @@ func bootID() string {
 }
 
 func (s *Networks) writeChanged(list []setting) error {
-	data, err := json.Marshal(changes{bootID(), list})
+	data, err := jsononce.Marshal(changes{bootID(), list})
 	if err != nil {
 		return err
 	}
@@ -148,8 +150,9 @@ func (s *Networks) writeChanged(list []setting) error {
 	return os.Rename(tmp, filepath.Join(s.Dir, forwardFile))
 }
 
-// giveBack undoes what forward has changed if no network has anybody attached, except where somebody else has changed it since.
-func (s *Networks) giveBack() error {
+// giveBack undoes what forward has changed if no network but the one that is being taken down has anybody attached, except where
+// somebody else has changed it since.
+func (s *Networks) giveBack(leaving *Network) error {
 	list, err := s.changed()
 	if err != nil || len(list) == 0 {
 		return err
@@ -159,7 +162,7 @@ func (s *Networks) giveBack() error {
 		return err
 	}
 	for _, n := range networks {
-		if n.Driver == "bridge" && linkExists(n.Interface()) {
+		if n.Driver == "bridge" && n.ID != leaving.ID && linkExists(n.Interface()) {
 			return nil
 		}
 	}

@@ -27,6 +27,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/internal/jsononce"
 )
 
 // Networks are those that are kept in one directory.
@@ -210,7 +212,7 @@ func (s *Networks) initial(name string) *Network {
 
 // write replaces the network's file. The caller has the lock.
 func (s *Networks) write(n *Network) error {
-	data, err := json.Marshal(n)
+	data, err := jsononce.Marshal(n)
 	if err != nil {
 		return err
 	}
