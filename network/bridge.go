@@ -23,12 +23,8 @@ func (s *Networks) raise(n *Network) error {
 	if linkExists(name) {
 		return nil
 	}
-	looked := make(chan struct{})
-	go func() {
-		s.warnOfForeign(n)
-		close(looked)
-	}()
-	defer func() { <-looked }()
+	looked := aside(func() error { s.warnOfForeign(n); return nil })
+	defer looked()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group = name, n.group()
 	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway))
@@ -91,9 +87,8 @@ func (s *Networks) lower(n *Network) error {
 	}
 	// First: these settings take the lock that removing the interface holds for a long time, see unlink.
 	err := s.giveBack(n)
-	removed := make(chan error, 1)
-	go func() { removed <- removeTable(n.Interface()) }()
-	return errors.Join(err, removeLink(n.Interface(), n.group()), <-removed)
+	removed := aside(func() error { return removeTable(n.Interface()) })
+	return errors.Join(err, removeLink(n.Interface(), n.group()), removed())
 }
 
 // plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
@@ -158,9 +153,19 @@ func awaitSignal(name string) {
 	}
 }
 
+// whole asks the kernel for a list until nobody has changed it meanwhile: in one that was interrupted something may be missing.
+func whole[T any](list func() ([]T, error)) (all []T, err error) {
+	for range 1000 {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
+}
+
 // freeName is the first of eth0, eth1 … that there is not.
 func freeName(h *netlink.Handle) (string, error) {
-	links, err := h.LinkList()
+	links, err := whole(h.LinkList)
 	if err != nil {
 		return "", fmt.Errorf("list interfaces: %w", err)
 	}
@@ -225,6 +230,27 @@ func within(ns netns.NsHandle, f func()) {
 		}
 	}()
 	<-done
+}
+
+// aside runs f at the same time, on a thread in the network namespace that the caller's is in, and gives the function that waits
+// for its end.
+func aside(f func() error) (wait func() error) {
+	here, err := netns.Get()
+	done := make(chan error, 1)
+	go func() {
+		ran := false
+		if err == nil {
+			defer here.Close()
+			within(here, func() {
+				ran = true
+				done <- f()
+			})
+		}
+		if !ran { // whoever may not change namespaces has all threads in one
+			done <- f()
+		}
+	}()
+	return func() error { return <-done }
 }
 
 func linkExists(name string) bool { return index(name) != 0 }

@@ -149,10 +149,9 @@ func (s *Networks) Attach(_ context.Context, netns string, e *Endpoint) (err err
 	}
 	e.Interface = "hv" + e.ID[:12]
 	// At the same time: nobody is in there yet who could send anything past rules that do not stand.
-	ruled := make(chan error, 1)
-	go func() { ruled <- s.apply(n) }()
+	ruled := aside(func() error { return s.apply(n) })
 	err = n.plug(netns, e)
-	if rules := <-ruled; err == nil {
+	if rules := ruled(); err == nil {
 		err = rules
 	}
 	if err == nil {

@@ -98,7 +98,7 @@ func (n *Network) publishesOnLoopback() bool {
 
 // uplinks are the interfaces that are up and neither the loop nor hull's.
 func uplinks() (names []string, err error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -155,7 +155,9 @@ func following(p netip.Prefix) netip.Prefix {
 
 // routed are the IPv4 destinations that the host has routes to in any table, but for the default route.
 func routed() (list []netip.Prefix, err error) {
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_V4, &netlink.Route{}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list routes: %w", err)
 	}

@@ -19,6 +19,14 @@ func (c *Cmd) Conceive() (err error) {
 	return err
 }
 
+// Child is the pid of the process that Conceive has made, until Create; 0 if it has made none.
+func (c *Cmd) Child() int {
+	if c.conceived == nil {
+		return 0
+	}
+	return c.conceived.Pid
+}
+
 // Abandon ends a child for which no Create has come.
 func (c *Cmd) Abandon() {
 	if p := c.conceived; p != nil {

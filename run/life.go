@@ -52,6 +52,7 @@ type start struct {
 	endpoints []*network.Endpoint
 	shared    []*os.File
 	peer      *Container
+	cabled    func() error // waits for the cables, see layAhead
 }
 
 // Run runs the container's program to its end, connected to the caller's streams, and takes everything down again. An
@@ -160,6 +161,9 @@ func (s *start) create() error {
 	if err := s.reserve(context.Background()); err != nil {
 		return err
 	}
+	if s.cabled = s.layAhead(); s.cabled != nil {
+		defer s.cabled() // what is begun is finished before it is taken down
+	}
 	spec, err := Spec(&s.Config, s.image.Config, s.world)
 	if err != nil {
 		return err
@@ -177,7 +181,6 @@ func (s *start) create() error {
 	cmd.OwnWorkdir = s.Config.Files.OwnWorkdir && s.Config.Files.ReadOnly && inRootItself(path.Clean(spec.Process.Cwd), spec.Mounts)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Init = s.streams.stdin, s.streams.stdout, s.streams.stderr, s.Config.Process.Init
 	s.Status, s.Args, s.Started, s.UserNS = Running, spec.Process.Args, time.Now().UTC(), s.world.Identity.UserNS
-	var cabled error // not one of Attach's: the program may do without
 	cmd.Attach = func(pid int) error {
 		s.Pid, s.PidStart, s.Boot = pid, startTime(pid), bootID()
 		if s.Detached {
@@ -187,7 +190,10 @@ func (s *start) create() error {
 		if err := s.attach(pid); err != nil {
 			return err
 		}
-		cabled = s.layCables(context.Background())
+		if s.cabled == nil {
+			cables := s.layCables(pid)
+			s.cabled = func() error { return cables } // not one of Attach's: the program may do without
+		}
 		return nil
 	}
 	if s.group != nil {
@@ -201,7 +207,7 @@ func (s *start) create() error {
 	}
 	s.noteVolumes("mount")
 	s.streams.handedOver()
-	if err := s.plugIn(context.Background(), cabled); err != nil {
+	if err := s.plugIn(context.Background(), s.cabled()); err != nil {
 		_ = s.process.Signal(unix.SIGKILL)
 		_, _ = s.process.Wait()
 		return err

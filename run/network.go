@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -240,19 +241,32 @@ func (s *start) plugIn(ctx context.Context, err error) error {
 	return errors.Join(err, s.host.Networks().Detach(ctx, s.ID), s.renewFiles(ctx, &before))
 }
 
-// layCables attaches the container to its networks, while it prepares its world.
-func (s *start) layCables(ctx context.Context) error {
+// layAhead begins to lay the container's cables while it is still being thought of what else it shall be, if the process that it
+// becomes is there already, and gives the function that waits for the end of that; else nil.
+func (s *start) layAhead() (wait func() error) {
+	pid := s.cmd.Child()
+	if pid == 0 || len(s.endpoints) == 0 || s.host.usesHelper(&s.Config.Network) {
+		return nil
+	}
+	done := make(chan error)
+	go func() { done <- s.layCables(pid) }()
+	return sync.OnceValue(func() error { return <-done })
+}
+
+// layCables attaches the container, whose process has this pid, to its networks, while it prepares its world.
+func (s *start) layCables(pid int) error {
 	if !s.Config.Network.named() {
 		return nil
 	}
-	if err := awaitNetns(s.Pid); err != nil {
+	if err := awaitNetns(pid); err != nil {
 		return err
 	}
+	ctx := context.Background()
 	if s.host.usesHelper(&s.Config.Network) {
 		return s.plugInHelpers(ctx)
 	}
 	for _, e := range s.endpoints {
-		if err := s.host.Networks().Attach(ctx, netnsOf(s.Pid), e); err != nil {
+		if err := s.host.Networks().Attach(ctx, netnsOf(pid), e); err != nil {
 			return err
 		}
 		s.host.noteNetwork("connect", e.Network, e.NetworkID, s.ID)
