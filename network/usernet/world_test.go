@@ -44,6 +44,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(m.Run())
+	case "copy": // TestShrink's
+		os.Exit(m.Run())
 	}
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), roleEnv+"=tests")
