@@ -253,7 +253,7 @@ func (b *bench) pasta(p person, program string, port int) (stop func(), err erro
 	if _, err := exec.LookPath("pasta"); err != nil {
 		return nil, errors.New("not installed")
 	}
-	cmd := exec.Command("pasta", "--config-net", "-t", fmt.Sprintf("%d:%d", port, talkPort), "-u", "none", "-T", "none", "-U", "none", "--", program)
+	cmd := exec.Command("pasta", "--config-net", "--no-map-gw", "-t", fmt.Sprintf("%d:%d", port, talkPort), "-u", "none", "-T", "none", "-U", "none", "--", program)
 	cmd.Env = append(p.env(), talkEnv+"="+strconv.Itoa(talkPort))
 	cmd.Dir = p.home
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.cred, Setpgid: true}

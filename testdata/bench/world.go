@@ -200,7 +200,32 @@ func (b *bench) privateWorld() error {
 			return err
 		}
 	}
+	if err := b.openTun(); err != nil {
+		return err
+	}
 	return b.privateAccounts()
+}
+
+// openTun puts a node that everybody may open over /dev/net/tun, as udev's rules have it (50-udev-default.rules, mode 0666):
+// pasta and slirp4netns open it as the user that they run for.
+func (b *bench) openTun() error {
+	const path = "/dev/net/tun"
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil || st.Mode&0o006 == 0o006 {
+		return nil // what needs it says so where there is none
+	}
+	fmt.Println("Setting: " + path + " may be opened by everybody, for pasta and slirp4netns.")
+	node := filepath.Join(b.work, "tun")
+	if err := unix.Mknod(node, unix.S_IFCHR, int(st.Rdev)); err != nil {
+		return fmt.Errorf("make the node %s: %w", node, err)
+	}
+	if err := os.Chmod(node, 0o666); err != nil { // whatever the umask
+		return err
+	}
+	if err := unix.Mount(node, path, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind over %s: %w", path, err)
+	}
+	return nil
 }
 
 // privateAccounts puts a copy of /etc in its place, with one account more. Not only over the files in question: who makes an
