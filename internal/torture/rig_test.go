@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/commands"
+	"github.com/hullrun/hull/layers"
 	"github.com/hullrun/hull/run"
 )
 
@@ -322,7 +323,7 @@ func (r *rig) nothingLeft() {
 }
 
 // leftFiles are files that belong to containers, and locks that somebody holds. In tmp names that begin with ours do not count,
-// unless that is empty.
+// nor beginnings of blobs, which are kept for the next attempt, unless that is empty.
 func (r *rig) leftFiles(ours string) (left []string) {
 	for _, dir := range []string{"containers", "names", "tmp", "volumes"} {
 		entries, err := os.ReadDir(filepath.Join(r.root, dir))
@@ -330,7 +331,7 @@ func (r *rig) leftFiles(ours string) (left []string) {
 			left = append(left, err.Error())
 		}
 		for _, e := range entries {
-			if ours == "" || dir != "tmp" || !strings.HasPrefix(e.Name(), ours) {
+			if ours == "" || dir != "tmp" || !strings.HasPrefix(e.Name(), ours) && !layers.IsPartial(e.Name()) {
 				left = append(left, dir+"/"+e.Name())
 			}
 		}
