@@ -33,7 +33,6 @@ type everything struct {
 	Text      string
 	Word      word              `json:"word"`
 	Left      string            `json:"-"`
-	Dash      string            `json:"-,"`
 	Empty     map[string]string `json:",omitempty"`
 	Map       map[string]string
 	Words     map[word]any
@@ -62,7 +61,7 @@ type everything struct {
 // TestMarshal: the text is encoding/json's.
 func TestMarshal(t *testing.T) {
 	full := everything{
-		Bool: true, Int: -8, Uint: math.MaxUint64, Float: 1e30, Text: "a<b>&\"\\\n\x7f\x80é\u2028", Word: "w", Left: "l", Dash: "d",
+		Bool: true, Int: -8, Uint: math.MaxUint64, Float: 1e30, Text: "a<b>&\"\\\n\x7f\x80é\u2028", Word: "w", Left: "l",
 		Map: map[string]string{"b": "2", "a": "1", "a\"": ""}, Words: map[word]any{"x": 1, "a": nil, "s": []any{"t", 2.5}},
 		Numbers: map[int]string{10: "", 9: ""}, Uppers: map[upper]bool{"u": true}, List: []string{"", "x"}, Bytes: []byte("bytes"),
 		Pointer: &inner{A: 1, B: []inner{{}, {A: 2}}}, Embedded: outer{inner{A: 3}}, Any: map[string]any{"k": inner{}},
