@@ -127,11 +127,11 @@ func appendStruct(b []byte, v reflect.Value) (_ []byte, err error) {
 	t := v.Type()
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		name, options, more := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous, options != "" && options != "omitempty":
 			return delegate(b[:start], v)
-		case !f.IsExported(), name == "-" && options == "":
+		case !f.IsExported(), name == "-" && !more:
 			continue
 		case options == "omitempty" && isEmpty(v.Field(i)):
 			continue

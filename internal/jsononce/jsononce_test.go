@@ -47,15 +47,19 @@ type everything struct {
 	Any       any
 	Raw       json.RawMessage
 	Time      time.Time
-	Zero      time.Time `json:",omitzero"`
 	Address   netip.Addr
 	Upper     upper
 	OnPointer onPointer
 	Duration  time.Duration
-	Quoted    int           `json:",string"`
 	None      *int          `json:",omitempty"`
 	NoTime    time.Duration `json:",omitempty"`
 	hidden    int
+}
+
+// unusual is left to encoding/json as a whole.
+type unusual struct {
+	Zero   time.Time `json:",omitzero"`
+	Quoted int       `json:",string"`
 }
 
 // TestMarshal: the text is encoding/json's.
@@ -66,11 +70,11 @@ func TestMarshal(t *testing.T) {
 		Numbers: map[int]string{10: "", 9: ""}, Uppers: map[upper]bool{"u": true}, List: []string{"", "x"}, Bytes: []byte("bytes"),
 		Pointer: &inner{A: 1, B: []inner{{}, {A: 2}}}, Embedded: outer{inner{A: 3}}, Any: map[string]any{"k": inner{}},
 		Raw: json.RawMessage(` {"r" : [1, 2]} `), Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)),
-		Address: netip.MustParseAddr("fe80::1%eth0"), Upper: "up", OnPointer: onPointer{4}, Duration: time.Second, Quoted: 5, hidden: 6,
+		Address: netip.MustParseAddr("fe80::1%eth0"), Upper: "up", OnPointer: onPointer{4}, Duration: time.Second, hidden: 6,
 	}
 	list := []int{}
 	for name, v := range map[string]any{
-		"zero": everything{}, "full": full, "pointer": &full, "list": []everything{full, {}}, "nil": nil, "text": "<", "empty list": list,
+		"zero": everything{}, "full": full, "pointer": &full, "list": []everything{full, {}}, "nil": nil, "unusual": unusual{Quoted: 5}, "text": "<", "empty list": list,
 		"nil pointer": (*inner)(nil), "empty": struct{}{}, "embedded": outer{}, "bytes": [3]byte{1, 2, 3}, "empty map": map[string]int{},
 	} {
 		t.Run(name, func(t *testing.T) {
