@@ -130,12 +130,16 @@ func (n *Network) plug(path string, e *Endpoint) error {
 			return fmt.Errorf("hairpin mode of %s: %w", e.Interface, err)
 		}
 	}
-	within(ns, func() {
+	err = within(ns, func() error {
 		setSysctl("ipv6", name, "accept_ra", "0") // neighbours are no routers
 		if !e.Address6.IsValid() {
 			setSysctl("ipv6", name, "disable_ipv6", "1")
 		}
+		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
 	return equip(inside, name, e)
 }
 
@@ -210,45 +214,44 @@ func equip(h *netlink.Handle, name string, e *Endpoint) error {
 	return nil
 }
 
-// within runs f on a thread in another network namespace. A thread that does not find back ends.
-func within(ns netns.NsHandle, f func()) {
-	done := make(chan struct{})
+// within runs f on a thread in a network namespace. A thread that does not find back ends.
+func within(ns netns.NsHandle, f func() error) error {
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
 		runtime.LockOSThread()
 		own, err := netns.Get()
 		if err != nil {
+			done <- err
 			return
 		}
 		defer own.Close()
-		if unix.Setns(int(ns), unix.CLONE_NEWNET) != nil {
-			return
+		away := !own.Equal(ns) // to stay takes no rights
+		if away {
+			if err := unix.Setns(int(ns), unix.CLONE_NEWNET); err != nil {
+				done <- os.NewSyscallError("setns", err)
+				return
+			}
 		}
-		f()
-		if unix.Setns(int(own), unix.CLONE_NEWNET) == nil {
+		err = f()
+		if !away || unix.Setns(int(own), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
+		done <- err
 	}()
-	<-done
+	return <-done
 }
 
 // aside runs f at the same time, on a thread in the network namespace that the caller's is in, and gives the function that waits
 // for its end.
 func aside(f func() error) (wait func() error) {
 	here, err := netns.Get()
+	if err != nil {
+		return func() error { return err }
+	}
 	done := make(chan error, 1)
 	go func() {
-		ran := false
-		if err == nil {
-			defer here.Close()
-			within(here, func() {
-				ran = true
-				done <- f()
-			})
-		}
-		if !ran { // whoever may not change namespaces has all threads in one
-			done <- f()
-		}
+		defer here.Close()
+		done <- within(here, f)
 	}()
 	return func() error { return <-done }
 }

@@ -184,29 +184,35 @@ func send(conn int, o order, files ...*os.File) error {
 // be a name server itself, and rules lead there what it sends to port 53 of Resolver.
 func openSockets(process *os.File) (files []*os.File, err error) {
 	entered := false
-	within(netns.NsHandle(process.Fd()), func() {
+	err = within(netns.NsHandle(process.Fd()), func() error {
 		entered = true
-		var u *net.UDPConn
-		if u, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(Resolver)}); err != nil {
-			return
+		u, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(Resolver)})
+		if err != nil {
+			return err
 		}
 		defer u.Close()
-		var l *net.TCPListener
-		if l, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(Resolver)}); err != nil {
-			return
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.ParseIP(Resolver)})
+		if err != nil {
+			return err
 		}
 		defer l.Close()
-		if err = lead(uint16(u.LocalAddr().(*net.UDPAddr).Port), uint16(l.Addr().(*net.TCPAddr).Port)); err != nil {
-			return
+		if err := lead(uint16(u.LocalAddr().(*net.UDPAddr).Port), uint16(l.Addr().(*net.TCPAddr).Port)); err != nil {
+			return err
 		}
-		var uf, lf *os.File
-		if uf, err = u.File(); err == nil {
-			lf, err = l.File()
+		uf, err := u.File()
+		if err != nil {
+			return err
+		}
+		lf, err := l.File()
+		if err != nil {
+			uf.Close()
+			return err
 		}
 		files = []*os.File{uf, lf}
+		return nil
 	})
 	if !entered {
-		err = errors.New("enter the container's network: it has ended, or the kernel is older than 5.8")
+		err = fmt.Errorf("enter the container's network: %w: it has ended, or the kernel is older than 5.8", err)
 	}
 	return files, err
 }

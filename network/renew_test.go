@@ -59,9 +59,10 @@ func TestRulesKept(t *testing.T) {
 	w.serve(web, "tcp", ":80")
 	ready := make(chan struct{})
 	go func() {
-		within(w.host, func() {
+		_ = within(w.host, func() error {
 			close(ready)
 			w.s.keepRules() // until the test's process ends
+			return nil
 		})
 	}()
 	<-ready
