@@ -20,8 +20,8 @@ build: ## bin/hull: one static binary
 	$(GO) build -trimpath -tags $(TAGS) $(cold) -ldflags '-s -w -X main.version=$(VERSION)' -o bin/.linked .
 	@# What is written in one write lies in huge pages of the page cache, if its file system can, and each is mapped with one
 	@# entry, where the linker leaves small ones. A hull that runs keeps its file.
-	@cmp -s bin/.linked bin/hull || { dd if=bin/.linked of=bin/hull.new bs=64M status=none && chmod +x bin/hull.new && \
-		mv bin/hull.new bin/hull; }
+	@cmp -s bin/.linked bin/hull || { dd if=bin/.linked of=bin/.new.$$$$ bs=64M status=none && chmod +x bin/.new.$$$$ && \
+		mv bin/.new.$$$$ bin/hull; }
 
 demo: build ## the main job: a registry on loopback, pull, run with limits, exit status; as root and as an ordinary user
 	@scripts/demo.sh
