@@ -8,15 +8,18 @@ import (
 	"time"
 
 	"github.com/hullrun/hull/internal/jsononce"
+	"github.com/hullrun/hull/network"
 )
 
-// TestStateText: what container.json and the journal hold is what encoding/json would have written, whatever their fields are.
+// TestStateText: what container.json, the journal and a network's file hold is what encoding/json would have written, whatever
+// their fields are.
 func TestStateText(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 50 {
 		var v struct {
-			State State
-			Event Event
+			State   State
+			Event   Event
+			Network network.Network
 		}
 		fill(reflect.ValueOf(&v).Elem(), random)
 		want, err := json.Marshal(&v)

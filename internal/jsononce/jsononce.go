@@ -1,6 +1,5 @@
 // Package jsononce writes JSON for a process that writes a value of a type once. encoding/json first learns a type, so as to
-// be fast at the second value of it: for a container's record that takes 200 KB of memory and a twentieth of a short
-// container's whole time.
+// be fast at the second value of it: for a container's record, which a start writes once, that takes longer than the writing.
 package jsononce
 
 import (
