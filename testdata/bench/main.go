@@ -167,7 +167,7 @@ func (b *bench) copyHull() error {
 }
 
 // copyProgram writes a program in one write, as `make build` does: where the file system's cache has huge pages it lies in
-// them then. Read from the disk it lies in smaller ones, and a start of hull takes a sixth longer.
+// them then. Read from the disk, as after a boot, it lies in smaller ones, and starts more slowly.
 func copyProgram(to, from string) error {
 	data, err := os.ReadFile(from)
 	if err != nil {
