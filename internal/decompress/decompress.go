@@ -9,7 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
+	"runtime/debug"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -87,7 +87,7 @@ var bigDecoder sync.Mutex
 func lockBig() (done func()) {
 	bigDecoder.Lock()
 	return func() {
-		runtime.GC() // before the next one makes its window
+		debug.FreeOSMemory() // before the next one makes its window: what lies free elsewhere is no place for it
 		bigDecoder.Unlock()
 	}
 }

@@ -6,10 +6,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"os/exec"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 )
 
 // samples are "hull\n" as the tools of these names write it.
@@ -86,6 +89,37 @@ func TestOneAtATime(t *testing.T) {
 	}
 	done()
 	(<-second)()
+}
+
+// TestMemoryGivenBack: when a decoder with a large window is done its memory is the system's. If it were only free, the next
+// window might find a small thing in its place and lie beside it.
+func TestMemoryGivenBack(t *testing.T) {
+	var packed bytes.Buffer
+	w, err := zstd.NewWriter(&packed, zstd.WithWindowSize(64<<20), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := make([]byte, 1<<20)
+	for range 65 {
+		if _, err := w.Write(plain); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, done, err := NewReader(&packed, MaxWindow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(io.Discard, r); n != 65<<20 || err != nil {
+		t.Fatal(n, err)
+	}
+	done()
+	free := []metrics.Sample{{Name: "/memory/classes/heap/free:bytes"}}
+	if metrics.Read(free); free[0].Value.Uint64() > 32<<20 {
+		t.Errorf("%d MiB lie free", free[0].Value.Uint64()>>20)
+	}
 }
 
 // TestXZ compares with xz(1), whatever it is told.
