@@ -137,10 +137,11 @@ func (w *womb) fork(args *cloneArgs) (pid uintptr, errno syscall.Errno) {
 	return spawnAndPerform(args, &w.first, &w.next)
 }
 
-// spawn has a child perform a program that executes something. The womb is needed until it has.
-func spawn(b *birth) (pid int, w *womb, err error) {
+// spawn has a child, cloned with these flags as well, perform a program that executes something, or ends. The womb is needed
+// until it has.
+func spawn(b *birth, flags uint64) (pid int, w *womb, err error) {
 	w = newWomb(b)
-	n, errno := w.fork(&cloneArgs{exitSignal: uint64(unix.SIGCHLD)})
+	n, errno := w.fork(&cloneArgs{flags: flags, exitSignal: uint64(unix.SIGCHLD)})
 	if errno != 0 {
 		return 0, nil, os.NewSyscallError("clone3", errno)
 	}

@@ -89,7 +89,7 @@ func startMapper(name string, pid int, maps []specs.LinuxIDMapping) (*mapper, er
 	b.call("unblock signals", "", unix.SYS_RT_SIGPROCMASK, num(2 /* SIG_SETMASK */), b.bytes(make([]byte, 8)), num(0), num(8))
 	b.call("execute", path, unix.SYS_EXECVE, b.str(path), b.strs(m.args), b.strs(os.Environ()))
 	b.blob = b.finish(0, -1)
-	m.pid, m.womb, err = spawn(b)
+	m.pid, m.womb, err = spawn(b, 0)
 	if err != nil {
 		r.Close()
 		return nil, fmt.Errorf("start %s: %w", path, err)
