@@ -1,6 +1,7 @@
 package usernet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -34,13 +34,37 @@ func gatewayMAC() net.HardwareAddr { return net.HardwareAddr{0x5a, 0x94, 0xef, 0
 // /dev/net/tun may be closed to them, or missing; then the device is one end of a veth pair, whose other end is in a
 // namespace of its own with a packet socket on it.
 func Plug(d Device) (*os.File, error) {
-	file, err := device(d.Name)
+	w, err := openRoutes()
+	if err != nil {
+		return nil, err
+	}
+	defer w.file.Close()
+	return d.plug(w, func() (*os.File, error) { return device(d.Name) })
+}
+
+// PlugFrom makes the device by files that were opened elsewhere, see [Files]. Their namespace has to be one that the caller has
+// rights in, too. It takes Tun over, or Packet.
+func PlugFrom(d Device, f Files) (*os.File, error) {
+	return d.plug(&rtnl{file: f.Route}, func() (*os.File, error) {
+		if f.Tun != nil {
+			return f.Tun, tap(int(f.Tun.Fd()), d.Name)
+		}
+		return f.Packet, pair(&rtnl{file: f.FarRoute}, f.Namespace, f.Packet, d.Name)
+	})
+}
+
+// Files are a socket of family NETLINK_ROUTE and /dev/net/tun, both opened in the network namespace of the device; or, where there
+// is no such file, that namespace and two sockets in another, of family NETLINK_ROUTE and AF_PACKET.
+type Files struct{ Route, Tun, Namespace, FarRoute, Packet *os.File }
+
+func (d *Device) plug(w *rtnl, device func() (*os.File, error)) (*os.File, error) {
+	file, err := device()
 	// The kernel takes away what a killed helper has left, but not before that is gone.
-	for end := time.Now().Add(2 * time.Second); isTaken(err) && time.Now().Before(end); file, err = device(d.Name) {
+	for end := time.Now().Add(2 * time.Second); isTaken(err) && time.Now().Before(end); file, err = device() {
 		time.Sleep(2 * time.Millisecond)
 	}
 	if err == nil {
-		err = d.configure()
+		err = d.configure(w)
 	}
 	if err != nil {
 		if file != nil {
@@ -57,7 +81,7 @@ var ErrUnavailable = errors.New("networks cannot be made here")
 
 // device makes the device as it can.
 func device(name string) (*os.File, error) {
-	file, err := tap(name)
+	file, err := newTap(name)
 	if err == nil || !isAny(err, unix.EACCES, unix.EPERM, unix.ENOENT, unix.ENODEV, unix.ENXIO) {
 		return file, err
 	}
@@ -79,26 +103,31 @@ func isAny(err error, list ...unix.Errno) bool {
 // else has open.
 func isTaken(err error) bool { return errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EBUSY) }
 
-// tap makes a tap device whose frames carry their checksums as an offer, see link.
-func tap(name string) (*os.File, error) {
+// newTap makes a tap device.
+func newTap(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: "/dev/net/tun", Err: err}
 	}
-	req, err := unix.NewIfreq(name)
-	if err == nil {
-		req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-		err = os.NewSyscallError("ioctl TUNSETIFF", unix.IoctlIfreq(fd, unix.TUNSETIFF, req))
-	}
-	if err == nil {
-		const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
-		err = os.NewSyscallError("ioctl TUNSETOFFLOAD", unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads))
-	}
-	if err != nil {
+	if err := tap(fd, name); err != nil {
 		unix.Close(fd)
 		return nil, err
 	}
 	return os.NewFile(uintptr(fd), "tap"), nil
+}
+
+// tap makes fd, /dev/net/tun, a tap device whose frames carry their checksums as an offer, see link.
+func tap(fd int, name string) error {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	req.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+		return os.NewSyscallError("ioctl TUNSETIFF", err)
+	}
+	const offloads = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6
+	return os.NewSyscallError("ioctl TUNSETOFFLOAD", unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, offloads))
 }
 
 // veth makes a pair whose other end lies in a new namespace, which lasts as long as the socket.
@@ -126,131 +155,53 @@ func vethFrom(there *os.File, name string) (*os.File, error) {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return nil, os.NewSyscallError("unshare", err)
 	}
-	pair := netlink.NewVeth(netlink.LinkAttrs{Name: "cable", MTU: MTU, HardwareAddr: gatewayMAC()})
-	pair.PeerName, pair.PeerNamespace, pair.PeerMTU = name, netlink.NsFd(there.Fd()), MTU
-	if err := netlink.LinkAdd(pair); err != nil {
-		return nil, fmt.Errorf("add veth: %w", err)
-	}
-	ours, err := netlink.LinkByName("cable")
-	if err == nil {
-		err = netlink.LinkSetUp(ours)
-	}
+	w, err := openRoutes()
 	if err != nil {
-		return nil, fmt.Errorf("set veth up: %w", err)
+		return nil, err
 	}
-	return packetSocket(ours.Attrs().Index)
-}
-
-// packetSocket takes all that comes in by a device, with the same header as a tap device's.
-func packetSocket(index int) (*os.File, error) {
-	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network order
+	defer w.file.Close()
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	err = os.NewSyscallError("setsockopt PACKET_VNET_HDR", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1))
-	if err == nil {
-		err = os.NewSyscallError("setsockopt PACKET_IGNORE_OUTGOING", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1))
-	}
-	if err == nil { // the device's queue drops all until the kernel has noticed, some time later, that the cable is in
-		err = os.NewSyscallError("setsockopt PACKET_QDISC_BYPASS", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1))
-	}
-	if err == nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20) // as much as there is to be had
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<20)
-		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}))
-	}
-	if err != nil {
-		unix.Close(fd)
+	packet := os.NewFile(uintptr(fd), "packet")
+	if err := pair(w, there, packet, name); err != nil {
+		packet.Close()
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "packet"), nil
+	return packet, nil
 }
 
-// configure gives the device its addresses and makes the gateway the way to everywhere.
-func (d *Device) configure() error {
-	l, err := netlink.LinkByName(d.Name)
+// pair makes a pair of devices in the namespace of w, whose other one is in the namespace there, and opens the packet socket
+// for all that comes in here, with the same header as a tap device's.
+func pair(w *rtnl, there, packet *os.File, name string) error {
+	const here = "cable"
+	add, err := addPair(here, name, there)
 	if err != nil {
 		return err
 	}
-	if len(d.MAC) > 0 {
-		if err := netlink.LinkSetHardwareAddr(l, d.MAC); err != nil {
-			return fmt.Errorf("set address %s: %w", d.MAC, err)
-		}
-	}
-	if err := netlink.LinkSetMTU(l, MTU); err != nil {
-		return fmt.Errorf("set mtu %d: %w", MTU, err)
-	}
-	if err := d.address(l, d.IPv4); err != nil {
+	errs, err := w.ask(add)
+	if err = cmp.Or(err, errs[0]); err != nil {
 		return err
 	}
-	six := d.address(l, d.IPv6)
-	if lo, err := netlink.LinkByName("lo"); err == nil {
-		_ = netlink.LinkSetUp(lo)
-	}
-	if err := netlink.LinkSetUp(l); err != nil {
-		return fmt.Errorf("set up: %w", err)
-	}
-	if err := d.route(l, d.Gateway4); err != nil {
-		return err
-	}
-	if six == nil {
-		six = d.route(l, d.Gateway6)
-	}
-	if six == nil && d.IPv6.IsValid() {
-		awaitLocal(d.IPv6.Addr())
-	}
-	if errors.Is(six, unix.EACCES) || errors.Is(six, unix.EOPNOTSUPP) || errors.Is(six, unix.EAFNOSUPPORT) || errors.Is(six, unix.EPERM) {
-		return nil // the kernel has IPv6 switched off
-	}
-	return six
-}
-
-// awaitLocal waits until the kernel takes in what is for an IPv6 address. A worker of its does that a little later than the
-// address is there to be sent from, and an answer that is quicker would be lost.
-func awaitLocal(a netip.Addr) {
-	for range 400 {
-		routes, err := netlink.RouteGet(a.AsSlice())
-		if err != nil || len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
-			return
-		}
-		time.Sleep(500 * time.Microsecond)
-	}
-}
-
-func (d *Device) address(l netlink.Link, p netip.Prefix) error {
-	if !p.IsValid() {
-		return nil
-	}
-	a := &netlink.Addr{IPNet: ipNet(p)}
-	if p.Addr().Is6() {
-		a.Flags = unix.IFA_F_NODAD // there is nobody else on the cable
-	}
-	if err := netlink.AddrAdd(l, a); err != nil {
-		return fmt.Errorf("add address %s: %w", p, err)
-	}
-	return nil
-}
-
-// route goes by the gateway, whose hardware address is known beforehand: nobody has to ask for it.
-func (d *Device) route(l netlink.Link, gateway netip.Addr) error {
-	if !gateway.IsValid() {
-		return nil
-	}
-	family := unix.AF_INET
-	if gateway.Is6() {
-		family = unix.AF_INET6
-	}
-	err := netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, Family: family, State: netlink.NUD_PERMANENT, IP: gateway.AsSlice(), HardwareAddr: gatewayMAC()})
-	if err == nil {
-		err = netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gateway.AsSlice()})
-	}
+	index, err := w.index(here)
 	if err != nil {
-		return fmt.Errorf("add route by %s: %w", gateway, err)
+		return err
 	}
-	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	fd := int(packet.Fd())
+	for _, o := range []struct {
+		name   string
+		option int
+	}{
+		{"PACKET_VNET_HDR", unix.PACKET_VNET_HDR}, {"PACKET_IGNORE_OUTGOING", unix.PACKET_IGNORE_OUTGOING},
+		{"PACKET_QDISC_BYPASS", unix.PACKET_QDISC_BYPASS}, // a queue drops all until the kernel has noticed, some time later, that the cable is in
+	} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, o.option, 1); err != nil {
+			return os.NewSyscallError("setsockopt "+o.name, err)
+		}
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<20) // as much as there is to be had
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 8<<20)
+	const all = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8 // in network order
+	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: int(index)}))
 }

@@ -36,15 +36,20 @@ func sum(t testing.TB, r io.Reader) (int64, []byte) {
 
 // eachLink runs a test with a tap device, where that may be had, and with a veth pair.
 func eachLink(t *testing.T, f func(t *testing.T, b *box, n *Network)) {
-	for name, make := range map[string]func(string) (*os.File, error){"tap": tap, "veth": veth} {
+	for name, make := range map[string]func(string) (*os.File, error){"tap": newTap, "veth": veth} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
 			n, d := opened(t, Config{}), testDevice()
 			var cable *os.File
 			var err error
 			b.do(func() {
+				var w *rtnl
+				if w, err = openRoutes(); err != nil {
+					return
+				}
+				defer w.file.Close()
 				if cable, err = make(d.Name); err == nil {
-					err = d.configure()
+					err = d.configure(w)
 				}
 			})
 			if name == "tap" && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPERM)) {

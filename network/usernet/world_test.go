@@ -445,3 +445,7 @@ func leftDevices(t *testing.T) []string {
 	}
 	return names
 }
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
