@@ -20,6 +20,9 @@ func (c *Container) plug(target, socket *os.File, d usernet.Device) error {
 	if !c.UserNS {
 		return plugAsRoot(target, socket, d)
 	}
+	if file, err := c.plugByFiles(target, d); err == nil {
+		return giveLink(socket, file, nil)
+	} // else a process in there says why, if it cannot do so either
 	device, err := json.Marshal(d)
 	if err != nil {
 		return err
@@ -80,18 +83,42 @@ func plugAsRoot(target, socket *os.File, d usernet.Device) error {
 			done <- os.NewSyscallError("setns", err)
 			return
 		}
-		done <- plugHere(int(socket.Fd()), d)
+		done <- plugHere(socket, d)
 	}()
 	return <-done
 }
 
+// plugByFiles makes the device by files that are opened in the container's namespaces, which is ten times as fast as a process
+// in there. The result is the cable's end.
+func (c *Container) plugByFiles(target *os.File, d usernet.Device) (*os.File, error) {
+	if c.Config.Isolation.PID == NamespaceHost {
+		return nil, errors.ErrUnsupported // see ns.OpenNetwork
+	}
+	f, err := ns.OpenNetwork(target)
+	if err != nil {
+		return nil, err
+	}
+	file, err := usernet.PlugFrom(d, usernet.Files(*f))
+	for _, other := range []*os.File{f.Route, f.Tun, f.Namespace, f.FarRoute, f.Packet} {
+		if other != file || err != nil {
+			other.Close() // nil is none
+		}
+	}
+	return file, err
+}
+
 // plugHere makes the device where the calling thread is.
-func plugHere(socket int, d usernet.Device) error {
+func plugHere(socket *os.File, d usernet.Device) error {
 	file, err := usernet.Plug(d)
+	return giveLink(socket, file, err)
+}
+
+// giveLink gives the end of a device's cable to the helper at the other end of the socket, or says why there is none.
+func giveLink(socket, file *os.File, err error) error {
 	if file != nil {
 		defer file.Close()
 	}
-	if err = usernet.SendLink(socket, file, err); errors.Is(err, unix.EPIPE) {
+	if err = usernet.SendLink(int(socket.Fd()), file, err); errors.Is(err, unix.EPIPE) {
 		err = nil // the helper has given up already, and says why
 	}
 	return err
@@ -103,7 +130,7 @@ func helpPlug(device string) error {
 	if err := json.Unmarshal([]byte(device), &d); err != nil {
 		return err
 	}
-	return plugHere(0, d)
+	return plugHere(os.Stdin, d)
 }
 
 // mappedIDs reads the maps of a process's user namespace, user_namespaces(7).
