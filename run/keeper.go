@@ -176,7 +176,7 @@ func (k *keeper) startProgram(s *start) (*monitor.Task, error) {
 	if err := s.conceive(); err != nil {
 		return nil, err
 	}
-	defer s.cmd.Abandon()
+	defer s.abandon()
 	if err := s.findWorld(IO{}); err != nil {
 		return nil, err
 	}

@@ -53,6 +53,7 @@ type start struct {
 	shared    []*os.File
 	peer      *Container
 	cabled    func() error // waits for the cables, see layAhead
+	spare     *spareHelper
 }
 
 // Run runs the container's program to its end, connected to the caller's streams, and takes everything down again. An
@@ -79,7 +80,7 @@ func (s *start) run(ctx context.Context, io IO) (res Result, err error) {
 	if err := s.conceive(); err != nil {
 		return res, err
 	}
-	defer s.cmd.Abandon()
+	defer s.abandon()
 	if err := s.findWorld(io); err != nil {
 		return res, err
 	}
@@ -128,7 +129,17 @@ func (s *start) conceive() (err error) {
 	if s.group != nil {
 		s.cmd.Cgroup = s.group.Dir()
 	}
-	return s.cmd.Conceive()
+	if err := s.cmd.Conceive(); err != nil {
+		return err
+	}
+	s.spare = s.host.spareHelper(&s.Config.Network)
+	return nil
+}
+
+// abandon ends what conceive has begun and nobody has taken over.
+func (s *start) abandon() {
+	s.cmd.Abandon()
+	s.spare.drop()
 }
 
 // outline is what conceive finds out.

@@ -33,13 +33,14 @@ func (h *Host) helperSocket(networkID string) string {
 
 // plugInHelpers makes the container a member of its networks, and writes down who they are.
 func (s *start) plugInHelpers(ctx context.Context) error {
+	defer s.spare.drop() // others may have started the network meanwhile
 	for i := range s.Ends {
 		if len(s.endpoints) > i {
 			if err := s.host.Networks().Hold(ctx, s.endpoints[i], s.Pid); err != nil {
 				return err
 			}
 		}
-		if err := s.join(&s.Ends[i]); err != nil {
+		if err := s.join(&s.Ends[i], s.spare); err != nil {
 			return err
 		}
 		if len(s.endpoints) > i {
@@ -65,12 +66,13 @@ func (c *Container) connectHelper(ctx context.Context, n *network.Network, e *ne
 			end.Device = name
 		}
 	}
-	return c.join(end)
+	return c.join(end, nil)
 }
 
 // join makes the container a member of a network, whose helper is started if this is the first, and has the device made. When
-// it returns without an error the network is there. Bind errors are among its errors.
-func (c *Container) join(end *NetworkEnd) error {
+// it returns without an error the network is there. Bind errors are among its errors. A helper that has been started beforehand
+// may be given.
+func (c *Container) join(end *NetworkEnd, spare *spareHelper) error {
 	if c.Config.Network.pasta() {
 		return c.joinPasta(end)
 	}
@@ -89,7 +91,7 @@ func (c *Container) join(end *NetworkEnd) error {
 		return err
 	}
 	defer answer.Close()
-	call, err := c.host.callHelper(order.Socket, c.Config.Network.watched())
+	call, err := c.host.callHelper(order.Socket, c.Config.Network.watched(), spare)
 	if err == nil {
 		err = usernet.SendOrder(int(call.socket.Fd()), order, answerW, target, call.more...)
 		call.closeMore()
@@ -161,10 +163,10 @@ func (c *helperCall) end(failed bool) {
 }
 
 // callHelper connects to the helper of a network by the name of its socket, or starts it.
-func (h *Host) callHelper(name string, alone bool) (c helperCall, err error) {
+func (h *Host) callHelper(name string, alone bool, spare *spareHelper) (c helperCall, err error) {
 	c.alone = alone
 	if alone {
-		return c, c.start("")
+		return c, c.takeOrStart(spare, "")
 	}
 	lock, dir, err := h.lockHelpers()
 	if err != nil {
@@ -189,7 +191,7 @@ func (h *Host) callHelper(name string, alone bool) (c helperCall, err error) {
 		err = unix.Listen(fd, unix.SOMAXCONN)
 	}
 	if err == nil {
-		err = c.start(h.Networks().Dir)
+		err = c.takeOrStart(spare, h.Networks().Dir)
 	}
 	if err != nil {
 		listener.Close()
@@ -230,6 +232,16 @@ func dialHelper(dir *os.File, name string) (*os.File, error) {
 		return nil, os.NewSyscallError("connect", err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// takeOrStart gets the process: one that has been started beforehand, if it is there.
+func (c *helperCall) takeOrStart(spare *spareHelper, networks string) error {
+	call, ok := spare.take(networks)
+	if !ok {
+		return c.start(networks)
+	}
+	c.cmd, c.socket = call.cmd, call.socket
+	return nil
 }
 
 // start starts the process; networks is the directory that tells names, "" for none. It leads a session of its own: what a
@@ -360,7 +372,7 @@ func (c *Container) mendHelpers() {
 		if end.Helper == 0 || end.helperRuns() {
 			continue
 		}
-		if err := begun.join(end); err != nil {
+		if err := begun.join(end, nil); err != nil {
 			if !begun.hasProcess() {
 				return // it has ended, and its network with it
 			}

@@ -41,10 +41,14 @@ type programHeader struct {
 
 func init() {
 	runtime.MemProfileRate = 0 // nobody reads that profile, and it has its pages too
-	// What hull starts for its own purposes lives long or touches little.
+	// What hull starts for its own purposes lives long or touches little: of the heap in any case.
+	short := false
 	for _, word := range environ() {
 		if len(word) > 6 && word[:6] == "_HULL_" {
-			return
+			if !awaited(word) {
+				return
+			}
+			short = true
 		}
 	}
 	aux := auxiliary()
@@ -54,12 +58,19 @@ func init() {
 	for _, s := range constants(aux) {
 		madvise(s.start, s.size, populateRead)
 	}
+	if short {
+		return
+	}
 	block := heapBlock()
 	madvise(block+blockSize, blockSize, hugePage)
 	if !madvise(block, blockSize, collapse) {
 		madvise(block, blockSize, populateWrite)
 	}
 }
+
+// awaited says whether a start waits for what hull starts with this word in its environment: a network, see package run. It
+// gives the pages back when it is at rest.
+func awaited(word string) bool { return word == "_HULL_HELPER=network" }
 
 // auxiliary is the auxiliary vector by its tags, as far as they concern us.
 func auxiliary() (values [atPagesize + 1]uintptr) {
