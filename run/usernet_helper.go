@@ -255,7 +255,8 @@ func (c *helperCall) start(networks string) error {
 	defer theirs.Close()
 	cmd := exec.Command("/proc/self/exe", networks)
 	cmd.Args[0] = "hull-network"
-	cmd.Env = append(os.Environ(), helperEnv+"="+workNetwork)
+	// A packet goes through several goroutines: what another processor could do meanwhile is less than waking its thread costs.
+	cmd.Env = append(os.Environ(), helperEnv+"="+workNetwork, "GOMAXPROCS=1")
 	cmd.Dir = "/"
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

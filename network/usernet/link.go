@@ -168,7 +168,7 @@ func (l *link) deliver(frame *buffer.View) {
 // readFrame gives the size of a frame, or -1 at the end.
 func (p *port) readFrame(vnet, frame []byte) (n int, err error) {
 	outer := p.raw.Read(func(fd uintptr) bool {
-		n, err = unix.Readv(int(fd), [][]byte{vnet, frame})
+		n, err = readNow(fd, vnet, frame)
 		return err != unix.EAGAIN
 	})
 	if outer != nil {
@@ -197,7 +197,7 @@ func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 
 func (p *port) writeFrame(pieces [][]byte) {
 	_ = p.raw.Write(func(fd uintptr) bool {
-		_, err := unix.Writev(int(fd), pieces)
+		_, err := writeNow(fd, pieces...)
 		return err != unix.EAGAIN
 	})
 }

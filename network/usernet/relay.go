@@ -84,7 +84,7 @@ func fromOutside(in *inside, raw syscall.RawConn) error {
 		n, err := 0, error(nil)
 		outer := raw.Read(func(fd uintptr) bool {
 			buf = copyBuffers.Get().(*[copySize]byte)
-			n, err = unix.Read(int(fd), buf[:])
+			n, err = readNow(fd, buf[:])
 			if err == unix.EAGAIN || err == unix.EINTR {
 				copyBuffers.Put(buf)
 				return err == unix.EINTR
@@ -172,7 +172,7 @@ type socketWriter struct {
 func (w *socketWriter) Write(b []byte) (n int, err error) {
 	outer := w.raw.Control(func(fd uintptr) {
 		for {
-			if n, err = unix.Write(int(fd), b); err != unix.EINTR {
+			if n, err = writeNow(fd, b); err != unix.EINTR {
 				return
 			}
 		}
