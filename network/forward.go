@@ -104,7 +104,9 @@ func uplinks() (names []string, err error) {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		if a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.MasterIndex == 0 && !strings.HasPrefix(a.Name, bridgePrefix) {
+		// A cable that is just being laid is listed before it has its master.
+		ours := a.Group&groupMark != 0
+		if a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.MasterIndex == 0 && !ours {
 			names = append(names, a.Name)
 		}
 	}

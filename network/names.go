@@ -220,11 +220,15 @@ func openSockets(process *os.File) (files []*os.File, err error) {
 // lead writes the rules in the network namespace of the thread. They change ports without tracking connections, which would
 // cost each packet of the container's: of questions after everybody else's rules, of answers before, so that these see port 53.
 func lead(udp, tcp uint16) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
+	const name = bridgePrefix + "names"
+	if err := commit(func(conn *nftables.Conn) { leadTo(conn, name, udp, tcp) }); err != nil {
+		return fmt.Errorf("nftables: write table %s: %w", name, err)
 	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: bridgePrefix + "names"})
+	return nil
+}
+
+func leadTo(conn *nftables.Conn, name string, udp, tcp uint16) {
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: name})
 	chain := func(name string, priority *nftables.ChainPriority) *nftables.Chain {
 		return conn.AddChain(&nftables.Chain{Table: table, Name: name, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookOutput, Priority: priority})
 	}
@@ -250,10 +254,6 @@ func lead(udp, tcp uint16) error {
 		reply[len(reply)-2].(*expr.Payload).Offset = 0 // the source's port
 		conn.AddRule(&nftables.Rule{Table: table, Chain: answer, Exprs: append(reply, write(0, 53)...)})
 	}
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("nftables: write table %s: %w", table.Name, err)
-	}
-	return nil
 }
 
 // Rename gives a container another name on its networks.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -235,9 +234,6 @@ func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict
 // nfModules are what the rules need of the kernel.
 const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_reject_inet and nft_fib_inet)"
 
-// roomOfRule is more than a rule takes up in the buffer of a socket, in bytes, with the kernel's own around it.
-const roomOfRule = 8 << 10
-
 // apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them.
 func (s *Networks) apply(n *Network) error {
 	if err := s.forward(n); err != nil {
@@ -254,15 +250,16 @@ func (s *Networks) apply(n *Network) error {
 		}
 	}
 	list := n.rules(guarded)
-	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		// All goes in one message, and the kernel says it all again before anybody reads: a buffer that is too small is ENOBUFS.
-		room := (len(list) + 64) * roomOfRule
-		return errors.Join(c.SetReadBuffer(room), c.SetWriteBuffer(room))
-	}))
+	err = commit(func(conn *nftables.Conn) { write(conn, n.Interface(), list) })
 	if err != nil {
-		return fmt.Errorf("nftables: %w", needs(err, nfModules))
+		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: n.Interface()})
+	return nil
+}
+
+// write puts a table of these rules in the place of one that there may be.
+func write(conn *nftables.Conn, name string, list []rule) {
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
 	chains := map[string]*nftables.Chain{}
 	for _, c := range []nftables.Chain{
 		{Name: chainRaw, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw},
@@ -281,10 +278,6 @@ func (s *Networks) apply(n *Network) error {
 	for _, r := range list {
 		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.chain], Exprs: r.exprs})
 	}
-	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
-	}
-	return nil
 }
 
 // warnOfForeign tells of another program's rules that drop what is forwarded by default and do not mention hull's bridges:
@@ -346,14 +339,11 @@ func mentions(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Tab
 
 // removeTable removes a network's rules. It is no error if there are none.
 func removeTable(name string) error {
-	conn, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("nftables: %w", err)
-	}
-	table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
-	conn.AddTable(table) // so that it is there in any case
-	conn.DelTable(table)
-	err = conn.Flush() // which opens the socket
+	err := commit(func(conn *nftables.Conn) {
+		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
+		conn.AddTable(table) // so that it is there in any case
+		conn.DelTable(table)
+	})
 	for _, none := range []error{unix.EPROTONOSUPPORT, unix.EOPNOTSUPP, unix.EPERM} {
 		if errors.Is(err, none) {
 			return nil // the kernel has no tables, or none for us
