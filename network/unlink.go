@@ -24,8 +24,11 @@ import (
 func (n *Network) group() uint32 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(n.ID))
-	return h.Sum32() | 1<<30
+	return h.Sum32() | groupMark
 }
+
+// groupMark is set in the numbers of all networks' groups.
+const groupMark = 1 << 30
 
 // index is the number of an interface by its name, 0 if there is none. Unlike netlink it does not wait for those who change
 // others.
@@ -61,13 +64,15 @@ func unlink(name string, group uint32) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	child, err := sendByChild(fd, req.Serialize())
+	m := newMail(fd, req.Serialize())
+	child, err := m.sendByChild()
 	if err != nil {
 		return false
 	}
 	ended := make(chan struct{})
 	go func() {
 		_, _ = wait(child)
+		runtime.KeepAlive(m)
 		close(ended)
 	}()
 	for pause := 50 * time.Microsecond; index(name) == number; pause = min(2*pause, time.Millisecond) {
@@ -88,8 +93,21 @@ func wait(pid int) (status unix.WaitStatus, err error) {
 	}
 }
 
-// sendByChild has a new child send a message, and end.
-func sendByChild(fd int, msg []byte) (pid int, err error) {
+// mail is a message for a child to send on a socket. The child works in this process's memory, of which to make a copy would take
+// 5 ms: here is its stack, too. So it is needed until the child has ended.
+type mail struct {
+	fd    uintptr
+	data  []byte
+	stack []uint64
+}
+
+// newMail has a stack that is large enough: sendAndEnd and what it calls take less than 1 kB, see the linker's nosplit check.
+func newMail(fd int, data []byte) *mail {
+	return &mail{fd: uintptr(fd), data: data, stack: make([]uint64, 1<<9)}
+}
+
+// sendByChild has a new child send the message, and end.
+func (m *mail) sendByChild() (pid int, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	// What comes for the child it cannot deal with, for there is no Go in it.
@@ -98,29 +116,30 @@ func sendByChild(fd int, msg []byte) (pid int, err error) {
 	if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&before)), size, 0, 0); e != 0 {
 		return 0, os.NewSyscallError("rt_sigprocmask", e)
 	}
-	child, errno := forkToSend(uintptr(fd), unsafe.Pointer(unsafe.SliceData(msg)), uintptr(len(msg)))
+	top := uintptr(unsafe.Pointer(&m.stack[len(m.stack)-2])) &^ 15
+	child, errno := cloneToSend(unix.CLONE_VM|uintptr(unix.SIGCHLD), top, m)
 	_, _, _ = unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&before)), 0, size, 0, 0)
 	if errno != 0 {
-		return 0, os.NewSyscallError("clone", errno)
+		return 0, os.NewSyscallError("clone", unix.Errno(errno))
 	}
 	return int(child), nil
 }
 
-// forkToSend returns in the parent alone. The child has a copy of this process's memory, and no runtime: it may do nothing but
-// these calls. It has none of our files but fd, so that who waits for the end of a pipe does not wait for it.
+// cloneToSend is clone(2), whose child calls sendAndEnd on that stack, and never returns.
+func cloneToSend(flags, stack uintptr, m *mail) (pid, errno uintptr)
+
+// sendAndEnd is the child of cloneToSend, which knows it by its name. It has no runtime: it may do nothing but these calls. It
+// has none of our files but the socket, so that who waits for the end of a pipe does not wait for it.
 //
+//lint:ignore U1000 called from clone_*.s
 //go:norace
 //go:nosplit
-func forkToSend(fd uintptr, msg unsafe.Pointer, size uintptr) (pid uintptr, errno unix.Errno) {
-	pid, _, errno = unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		return pid, errno
+func sendAndEnd(m *mail) {
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, m.fd+1, 1<<31-1, 0)
+	if m.fd > 0 {
+		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, 0, m.fd-1, 0)
 	}
-	_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, fd+1, 1<<31-1, 0)
-	if fd > 0 {
-		_, _, _ = unix.RawSyscall(unix.SYS_CLOSE_RANGE, 0, fd-1, 0)
-	}
-	_, _, _ = unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(msg), size, 0, 0, 0)
+	_, _, _ = unix.RawSyscall6(unix.SYS_SENDTO, m.fd, uintptr(unsafe.Pointer(unsafe.SliceData(m.data))), uintptr(len(m.data)), 0, 0, 0)
 	for {
 		_, _, _ = unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
 	}

@@ -54,6 +54,7 @@ type start struct {
 	peer      *Container
 	cabled    func() error // waits for the cables, see layAhead
 	spare     *spareHelper
+	netns     *os.File // the container's network namespace, see layCables
 }
 
 // Run runs the container's program to its end, connected to the caller's streams, and takes everything down again. An
@@ -352,6 +353,10 @@ func (s *start) takeDown(res Result, failure error, again bool) error {
 		errs = append(errs, s.group.Remove(), s.group.Close())
 	}
 	errs = append(errs, s.leaveNetworks())
+	if s.netns != nil {
+		s.netns.Close()
+		s.netns = nil
+	}
 	if !s.Detached {
 		s.tellReport()
 	}

@@ -254,6 +254,9 @@ func (s *start) layAhead() (wait func() error) {
 }
 
 // layCables attaches the container, whose process has this pid, to its networks, while it prepares its world.
+//
+// The network namespace is held until the container has left them: once nobody has it the kernel takes it down, and keeps
+// whoever changes interfaces waiting meanwhile (cleanup_net), 10 ms and more.
 func (s *start) layCables(pid int) error {
 	if !s.Config.Network.named() {
 		return nil
@@ -264,6 +267,10 @@ func (s *start) layCables(pid int) error {
 	ctx := context.Background()
 	if s.host.usesHelper(&s.Config.Network) {
 		return s.plugInHelpers(ctx)
+	}
+	var err error
+	if s.netns, err = os.Open(netnsOf(pid)); err != nil {
+		return err
 	}
 	for _, e := range s.endpoints {
 		if err := s.host.Networks().Attach(ctx, netnsOf(pid), e); err != nil {
