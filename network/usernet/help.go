@@ -60,7 +60,8 @@ type helper struct {
 // membership lasts until gone is closed.
 type membership struct {
 	*member
-	gone chan struct{}
+	process *os.File // its pidfd
+	gone    chan struct{}
 }
 
 // Help is all that a helper process does: it is a network until its last member has left.
@@ -198,7 +199,11 @@ func (h *helper) leave(id string, c *net.UnixConn) {
 	m := h.members[id]
 	h.mu.Unlock()
 	if m != nil {
-		m.leave()
+		if hasEnded(m.process) {
+			m.depart()
+		} else {
+			m.leave()
+		}
 		<-m.gone
 	}
 	h.mu.Lock()
@@ -331,7 +336,7 @@ func (j *joining) finish() {
 
 // keep lets the member be one until it leaves, or its process ends.
 func (h *helper) keep(m *member, process *os.File) {
-	k := &membership{m, make(chan struct{})}
+	k := &membership{m, process, make(chan struct{})}
 	h.mu.Lock()
 	h.members[m.ID] = k
 	if h.busy++; len(h.members) == 1 {
@@ -346,9 +351,10 @@ func (h *helper) keep(m *member, process *os.File) {
 	go func() {
 		select {
 		case <-ended:
+			m.depart()
 		case <-m.ctx.Done():
+			m.leave()
 		}
-		m.leave()
 		process.Close()
 		h.mu.Lock()
 		if h.members[m.ID] == k {
@@ -365,14 +371,23 @@ const shrinkAfter = 300 * time.Millisecond
 
 // waitEnd waits until a process has ended, or its pidfd is closed.
 func waitEnd(pidfd *os.File) {
-	raw, err := pidfd.SyscallConn()
-	if err != nil {
-		return
+	if raw, err := pidfd.SyscallConn(); err == nil {
+		_ = raw.Read(canRead)
 	}
-	_ = raw.Read(func(fd uintptr) bool {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
-	})
+}
+
+// hasEnded says whether a process has ended, or its pidfd is closed.
+func hasEnded(pidfd *os.File) (yes bool) {
+	raw, err := pidfd.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(fd uintptr) { yes = canRead(fd) })
+	}
+	return yes || err != nil
+}
+
+func canRead(fd uintptr) bool {
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
 }
 
 // reportPause is how long to wait for more before a report is written.

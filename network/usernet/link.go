@@ -74,6 +74,12 @@ func (p *port) close() {
 	p.file.Close()
 }
 
+// bequeath leaves a tap device to its network namespace, with which the kernel takes it away in its own time, when nobody is in
+// there any more. Where the closing of its file does, the closing takes 16 ms.
+func (p *port) bequeath() {
+	_ = p.raw.Control(func(fd uintptr) { _ = unix.IoctlSetInt(int(fd), unix.TUNSETPERSIST, 1) }) // of a pair it is no device
+}
+
 // The methods of stack.LinkEndpoint and stack.GSOEndpoint.
 
 func (l *link) MTU() uint32                             { return MTU }

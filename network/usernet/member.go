@@ -110,6 +110,16 @@ func (m *member) closePorts() {
 	}
 }
 
+// depart is leave for a member whose process has ended, and with it most likely its network namespace.
+func (m *member) depart() {
+	m.mu.Lock()
+	if m.port != nil {
+		m.port.bequeath()
+	}
+	m.mu.Unlock()
+	m.leave()
+}
+
 // leave ends the member's connections, and gives up its ports and addresses.
 func (m *member) leave() {
 	m.once.Do(func() {

@@ -183,6 +183,9 @@ func TestManyMembers(t *testing.T) {
 	if _, err := a.dial("tcp", netip.MustParseAddrPort("10.0.2.101:80")); err == nil {
 		t.Error("there is a way for who has left")
 	}
+	if a.hasDevice() {
+		t.Error("who has left has the device still")
+	}
 	socket = connectTo(t, path)
 	answers = order(t, socket, Order{Member: Member{ID: "a"}}, firstFD)
 	if answer := begin(t, socket, answers, a.plug(testDevice()), nil); answer.Error != "" {
@@ -200,9 +203,23 @@ func TestManyMembers(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the helper outlives its members")
 	}
+	// A tap device goes with its namespace, where the members' processes have ended.
+	if tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
+		tun.Close()
+		if !a.hasDevice() || !b.hasDevice() {
+			t.Error("somebody has waited for the end of the devices")
+		}
+	}
 	if _, err := os.Lstat(path); err == nil {
 		t.Error("the socket is left")
 	}
+}
+
+// hasDevice says whether a member's device is in the box.
+func (b *box) hasDevice() bool {
+	var err error
+	b.do(func() { _, err = net.InterfaceByName(testDevice().Name) })
+	return err == nil
 }
 
 func end(cmd *exec.Cmd) {
