@@ -278,7 +278,10 @@ func (j *joining) open(o *Order, files []*os.File) (err error) {
 		closeAll(files)
 		return nil
 	}
-	if j.network, err = Open(o.Network, j.names); err != nil || len(files) != 2 {
+	if j.network, err = Open(o.Network, j.names); err == nil {
+		j.network.link.rest = &rest{above: restSize}
+	}
+	if err != nil || len(files) != 2 {
 		closeAll(files)
 		return err
 	}

@@ -27,6 +27,7 @@ const vnetSize = 10
 type link struct {
 	network *Network
 	mac     tcpip.LinkAddress
+	rest    *rest // nil if the process is not the network's own
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
@@ -143,6 +144,7 @@ func (p *port) read() {
 		if n < header.EthernetMinimumSize {
 			continue
 		}
+		p.link.rest.touch()
 		if !p.pass(vnet[:], view.AsSlice()[:n]) {
 			continue
 		}

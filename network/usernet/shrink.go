@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"os"
 	"strconv"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,9 +34,46 @@ func shrink() {
 		if err != nil || err2 != nil {
 			continue
 		}
-		for at := begin; at < end; at += 2 * piece {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(at), uintptr(min(piece, end-at)), unix.MADV_NOHUGEPAGE)
+		for at := begin &^ (2*piece - 1); at < end; at += 2 * piece { // the same ones each time: neighbours with like advice become one
+			if low, high := max(at, begin), min(at+piece, end); low < high {
+				_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(low), uintptr(high-low), unix.MADV_NOHUGEPAGE)
+			}
 		}
 		_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
 	}
+}
+
+// Above restSize bytes in memory a process with traffic is shrunk again, once each restTime: what traffic has needed once is most
+// of it, and what it needs all the time comes back within a millisecond.
+const (
+	restSize = 12e6
+	restTime = time.Second
+)
+
+// rest keeps a process small that has had traffic. It sleeps when there is none.
+type rest struct {
+	above int // this many bytes in memory are too many
+	soon  atomic.Bool
+}
+
+// touch says that there is traffic. Nil does not mind.
+func (r *rest) touch() {
+	if r != nil && r.soon.CompareAndSwap(false, true) {
+		time.AfterFunc(restTime, func() {
+			r.soon.Store(false)
+			if resident() > r.above {
+				shrink()
+			}
+		})
+	}
+}
+
+// resident is how much of the process is in memory, in bytes; 0 if there is no /proc.
+func resident() int {
+	text, _ := os.ReadFile("/proc/self/statm") // proc_pid_statm(5): the second word, in pages
+	if f := bytes.Fields(text); len(f) > 1 {
+		pages, _ := strconv.Atoi(string(f[1]))
+		return pages * os.Getpagesize()
+	}
+	return 0
 }

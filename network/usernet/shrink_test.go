@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -16,6 +17,7 @@ import (
 func TestShrink(t *testing.T) {
 	if os.Getenv(roleEnv) == "copy" {
 		checkShrink(t)
+		checkRest(t)
 		return
 	}
 	program, err := os.ReadFile("/proc/self/exe")
@@ -35,15 +37,28 @@ func TestShrink(t *testing.T) {
 
 func checkShrink(t *testing.T) {
 	before := residentFiles(t)
-	touchProgram(t)
+	touchProgram(t, 2<<20)
 	all := residentFiles(t)
 	shrink()
 	if after := residentFiles(t); after > before*3/4 {
 		t.Errorf("%d kB of files are in memory, %d before", after, before)
 	}
-	touchProgram(t)
+	touchProgram(t, 2<<20)
 	if after := residentFiles(t); after > all*3/4 {
 		t.Errorf("%d kB of files are in memory when a byte of each 2 MiB is used again, of %d", after, all)
+	}
+}
+
+// checkRest has all of the program in memory, and some traffic.
+func checkRest(t *testing.T) {
+	touchProgram(t, 4<<10)
+	before := residentFiles(t)
+	r := rest{above: before << 9}
+	for wait := 0; residentFiles(t) > before/2; wait++ {
+		if r.touch(); wait > 200 {
+			t.Fatalf("%d kB of files are in memory, %d before", residentFiles(t), before)
+		}
+		time.Sleep(restTime / 10)
 	}
 }
 
@@ -64,8 +79,8 @@ func residentFiles(t *testing.T) int {
 
 var touched byte
 
-// touchProgram reads a byte of each large page of the program's code and constants.
-func touchProgram(t *testing.T) {
+// touchProgram reads a byte of each page of that size of the program's code and constants.
+func touchProgram(t *testing.T, size uint64) {
 	t.Helper()
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -79,7 +94,7 @@ func touchProgram(t *testing.T) {
 		}
 		begin, _ := strconv.ParseUint(string(m[1]), 16, 64)
 		end, _ := strconv.ParseUint(string(m[2]), 16, 64)
-		for at := (begin + 2<<20 - 1) &^ (2<<20 - 1); at < end; at += 2 << 20 {
+		for at := (begin + size - 1) &^ (size - 1); at < end; at += size {
 			address := uintptr(at)
 			touched += **(**byte)(unsafe.Pointer(&address))
 		}
