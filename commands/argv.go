@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,7 +70,7 @@ func (w *words) long(arg string, rest []string, known []*option) ([]string, erro
 	case o == nil && (name == "" || name[0] == '-'):
 		return nil, usageError("bad flag syntax: " + arg)
 	case o == nil:
-		return nil, usageError("unknown flag: --" + name)
+		return nil, unknownFlag(known, name)
 	case hasValue:
 	case o.IsBoolFlag():
 		value = "true"
@@ -80,6 +81,21 @@ func (w *words) long(arg string, rest []string, known []*option) ([]string, erro
 	}
 	w.add(o, value)
 	return rest, nil
+}
+
+// unknownFlag names the flag that is most like it, too.
+func unknownFlag(known []*option, name string) error {
+	err := &ExitError{Code: exitUsage, Err: errors.New("unknown flag: --" + name)}
+	var names []string
+	for _, o := range known {
+		if !o.hidden {
+			names = append(append(names, o.name), o.also...)
+		}
+	}
+	if near := nearest(names, name); near != "" {
+		err.Near = "--" + near
+	}
+	return err
 }
 
 // shorts reads -abc: switches one after the other, until one takes the rest of the word, or the next word, as its value.

@@ -21,6 +21,8 @@ type ExitError struct {
 	Code int
 	// Err is what is said on standard error; nil says nothing, as when the status is the container's.
 	Err error
+	// Near is what was most likely meant, in the words of the command line; "" for none.
+	Near string
 	// Hint is a further paragraph, such as where to read on; "" for none.
 	Hint string
 }
@@ -70,8 +72,12 @@ func report(w io.Writer, err error) int {
 	if exit.Err != nil || exit.Code == 0 {
 		fmt.Fprintf(w, "hull: %s\n", prose(strings.TrimRight(err.Error(), "\n")))
 	}
-	if exit.Hint != "" {
-		fmt.Fprintf(w, "\n%s\n", exit.Hint)
+	hint := exit.Hint
+	if exit.Near != "" {
+		hint = "Did you mean '" + exit.Near + "'?\n" + hint
+	}
+	if hint != "" {
+		fmt.Fprintf(w, "\n%s\n", hint)
 	}
 	return codeOf(err, exitFailed)
 }

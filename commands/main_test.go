@@ -87,6 +87,8 @@ func TestMainAnswers(t *testing.T) {
 		{"--bogus", 125, "", "hull: unknown flag: --bogus\n\nRun 'hull --help' for more information\n"},
 		{"-x", 125, "", "unknown shorthand flag: 'x' in -x"},
 		{"--root", 125, "", "flag needs an argument: --root"},
+		{"run --volum a:b x", 125, "", "hull: unknown flag: --volum\n\nDid you mean '--volume'?\nRun 'hull run --help' for more information\n"},
+		{"--rot x", 125, "", "Did you mean '--root'?\nRun 'hull --help'"},
 		{"version --bogus", 125, "", "hull: unknown flag: --bogus\n\nRun 'hull version --help' for more information\n"},
 		{"--log-level loud version", 125, "", `--log-level "loud": want debug`},
 		{"--debug=perhaps version", 125, "", `--debug "perhaps": want true or false`},

@@ -154,8 +154,12 @@ func isGroup(verbs []verb, word string) bool {
 
 func unknownCommand(verbs []verb, spelling string) error {
 	err := &ExitError{Code: exitFailed, Err: errUnknown(spelling), Hint: readOn("")}
-	if near := nearest(verbs, spelling); near != "" {
-		err.Hint = "Did you mean 'hull " + near + "'?\n" + err.Hint
+	var names []string
+	for i := range verbs {
+		names = append(names, strings.Split(verbs[i].names, "|")...)
+	}
+	if near := nearest(names, spelling); near != "" {
+		err.Near = "hull " + near
 	}
 	return err
 }
@@ -164,14 +168,12 @@ type errUnknown string
 
 func (e errUnknown) Error() string { return "unknown command: hull " + string(e) }
 
-// nearest is the spelling most like word by Jaro and Winkler's measure, "" where none is much like it.
-func nearest(verbs []verb, word string) string {
+// nearest is the one most like word by Jaro and Winkler's measure, "" where none is much like it.
+func nearest(names []string, word string) string {
 	best, name := 0.8, ""
-	for i := range verbs {
-		for n := range strings.SplitSeq(verbs[i].names, "|") {
-			if d := smetrics.JaroWinkler(n, word, 0.7, 4); d > best {
-				best, name = d, n
-			}
+	for _, n := range names {
+		if d := smetrics.JaroWinkler(n, word, 0.7, 4); d > best {
+			best, name = d, n
 		}
 	}
 	return name
