@@ -87,7 +87,7 @@ func (s *Networks) lower(n *Network) error {
 	}
 	// First: these settings take the lock that removing the interface holds for a long time, see unlink.
 	err := s.giveBack(n)
-	removed := aside(func() error { return removeTable(n.Interface()) })
+	removed := aside(func() error { return removeTable(n.table()) })
 	return errors.Join(err, removeLink(n.Interface(), n.group()), removed())
 }
 

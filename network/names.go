@@ -249,10 +249,10 @@ func leadTo(conn *nftables.Conn, name string, udp, tcp uint16) {
 			}
 		}
 		question := append(destination(whole, true), port(way.protocol, 53)...)
-		conn.AddRule(&nftables.Rule{Table: table, Chain: ask, Exprs: append(question, write(2, way.port)...)})
+		addRule(conn, ask, append(question, write(2, way.port)...))
 		reply := append(source(whole), port(way.protocol, way.port)...)
 		reply[len(reply)-2].(*expr.Payload).Offset = 0 // the source's port
-		conn.AddRule(&nftables.Rule{Table: table, Chain: answer, Exprs: append(reply, write(0, 53)...)})
+		addRule(conn, answer, append(reply, write(0, 53)...))
 	}
 }
 

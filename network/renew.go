@@ -55,12 +55,12 @@ func (s *Networks) lost() (lost []*Network, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("nftables: %w", err)
 	}
-	tables, err := conn.ListTablesOfFamily(nftables.TableFamilyINet)
+	tables, err := conn.ListTables()
 	if err != nil {
 		return nil, fmt.Errorf("nftables: list tables: %w", err)
 	}
 	for _, n := range list {
-		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.Interface() }) {
+		if !slices.ContainsFunc(tables, func(t *nftables.Table) bool { return t.Name == n.Interface() && t.Family == n.family() }) {
 			lost = append(lost, n)
 		}
 	}

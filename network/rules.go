@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -28,6 +29,19 @@ const (
 	chainLeaving = "leaving" // jumped to from raw with what a container sends
 	chainRefuse  = "refuse"  // jumped to from there with what is refused at once
 )
+
+// family is what the table is of. Where nobody else has rules of IPv6, the kernel would switch each hook of it on in its own code,
+// and off again at the end, stopping all processors for each (static_key_slow_inc): that takes as long as all the rest.
+func (n *Network) family() nftables.TableFamily {
+	if n.IPv6 {
+		return nftables.TableFamilyINet
+	}
+	return nftables.TableFamilyIPv4
+}
+
+func (n *Network) table() *nftables.Table {
+	return &nftables.Table{Family: n.family(), Name: n.Interface()}
+}
 
 // rule is one line of a chain.
 type rule struct {
@@ -103,9 +117,12 @@ func (n *Network) refusals() (list []rule) {
 		}
 		toward(p, &expr.Verdict{Kind: expr.VerdictJump, Chain: chainRefuse})
 	}
-	const prohibited = 3 // NFT_REJECT_ICMPX_ADMIN_PROHIBITED
+	prohibited := &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: 3} // NFT_REJECT_ICMPX_ADMIN_PROHIBITED
+	if n.family() == nftables.TableFamilyIPv4 {
+		prohibited = &expr.Reject{Type: unix.NFT_REJECT_ICMP_UNREACH, Code: 13} // the same, ICMP_PKT_FILTERED
+	}
 	return append(list, rule{chainRefuse, append(protocolOf(unix.IPPROTO_TCP), &expr.Reject{Type: unix.NFT_REJECT_TCP_RST})},
-		rule{chainRefuse, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: prohibited}}})
+		rule{chainRefuse, []expr.Any{prohibited}})
 }
 
 // rules lead a port of the host's to the container's.
@@ -232,7 +249,7 @@ func conntrack(key expr.CtKey, bits uint32) []expr.Any {
 func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict{Kind: kind}} }
 
 // nfModules are what the rules need of the kernel.
-const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_reject_inet and nft_fib_inet)"
+const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_reject_inet, nft_reject_ipv4, nft_fib_inet and nft_fib_ipv4)"
 
 // apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them.
 func (s *Networks) apply(n *Network) error {
@@ -250,7 +267,7 @@ func (s *Networks) apply(n *Network) error {
 		}
 	}
 	list := n.rules(guarded)
-	err = commit(func(conn *nftables.Conn) { write(conn, n.Interface(), list) })
+	err = commit(func(conn *nftables.Conn) { write(conn, n.table(), list) })
 	if err != nil {
 		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 	}
@@ -258,8 +275,8 @@ func (s *Networks) apply(n *Network) error {
 }
 
 // write puts a table of these rules in the place of one that there may be.
-func write(conn *nftables.Conn, name string, list []rule) {
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: name})
+func write(conn *nftables.Conn, table *nftables.Table, list []rule) {
+	conn.AddTable(table)
 	chains := map[string]*nftables.Chain{}
 	for _, c := range []nftables.Chain{
 		{Name: chainRaw, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw},
@@ -276,8 +293,21 @@ func write(conn *nftables.Conn, name string, list []rule) {
 	}
 	conn.FlushTable(table)
 	for _, r := range list {
-		conn.AddRule(&nftables.Rule{Table: table, Chain: chains[r.chain], Exprs: r.exprs})
+		addRule(conn, chains[r.chain], r.exprs)
 	}
+}
+
+// addRule adds a rule to a chain. In a table of IPv4 it does not ask whether a packet is of that: nft(8) up to 1.1 lists no rules
+// that do.
+func addRule(conn *nftables.Conn, chain *nftables.Chain, exprs []expr.Any) {
+	if chain.Table.Family == nftables.TableFamilyIPv4 {
+		for i := len(exprs) - 1; i >= 0; i-- {
+			if m, ok := exprs[i].(*expr.Meta); ok && m.Key == expr.MetaKeyNFPROTO {
+				exprs = append(slices.Clone(exprs[:i]), exprs[i+2:]...) // with what compares it
+			}
+		}
+	}
+	conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: exprs})
 }
 
 // warnOfForeign tells of another program's rules that drop what is forwarded by default and do not mention hull's bridges:
@@ -338,9 +368,8 @@ func mentions(conn *nftables.Conn, chains []*nftables.Chain, table *nftables.Tab
 }
 
 // removeTable removes a network's rules. It is no error if there are none.
-func removeTable(name string) error {
+func removeTable(table *nftables.Table) error {
 	err := commit(func(conn *nftables.Conn) {
-		table := &nftables.Table{Family: nftables.TableFamilyINet, Name: name}
 		conn.AddTable(table) // so that it is there in any case
 		conn.DelTable(table)
 	})
@@ -350,7 +379,7 @@ func removeTable(name string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("nftables: remove table %s: %w", name, err)
+		return fmt.Errorf("nftables: remove table %s: %w", table.Name, err)
 	}
 	return nil
 }
