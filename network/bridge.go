@@ -18,13 +18,11 @@ import (
 )
 
 // raise makes the bridge, if it is not there, and gives it the gateways' addresses.
-func (s *Networks) raise(n *Network) error {
+func (n *Network) raise() error {
 	name := n.Interface()
 	if linkExists(name) {
 		return nil
 	}
-	looked := aside(func() error { s.warnOfForeign(n); return nil })
-	defer looked()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.Group = name, n.group()
 	attrs.HardwareAddr, _ = net.ParseMAC(macFor(n.Subnets[0].Gateway))
@@ -91,8 +89,9 @@ func (s *Networks) lower(n *Network) error {
 	return errors.Join(err, removeLink(n.Interface(), n.group()), removed())
 }
 
-// plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
-func (n *Network) plug(path string, e *Endpoint) error {
+// plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free. What
+// there is to be done when it is there, but need not be done first, is laid's.
+func (n *Network) plug(path string, e *Endpoint, laid func()) error {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return fmt.Errorf("open network namespace %s: %w", path, err)
@@ -119,6 +118,7 @@ func (n *Network) plug(path string, e *Endpoint) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth %s: %w", e.Interface, needs(err, "cables (module veth)"))
 	}
+	laid()
 	setSysctl("ipv6", e.Interface, "disable_ipv6", "1")
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return fmt.Errorf("bring up %s: %w", e.Interface, err)

@@ -144,27 +144,41 @@ func (s *Networks) Attach(_ context.Context, netns string, e *Endpoint) (err err
 		return fmt.Errorf("network %s: the place of %s is gone", n.Name, e.Name)
 	}
 	n.Endpoints[e.Container] = e
-	if err := s.raise(n); err != nil {
-		return fmt.Errorf("network %s: %w", n.Name, err)
-	}
 	e.Interface = "hv" + e.ID[:12]
-	// At the same time: nobody is in there yet who could send anything past rules that do not stand.
-	ruled := aside(func() error { return s.apply(n) })
-	err = n.plug(netns, e)
-	if rules := ruled(); err == nil {
-		err = rules
-	}
-	if err == nil {
-		err = s.write(n)
-	}
-	if err == nil {
-		awaitSignal(e.Interface)
-	}
-	if err != nil {
+	if err := s.connect(n, netns, e); err != nil {
 		delete(n.Endpoints, e.Container)
 		return errors.Join(fmt.Errorf("network %s: %w", n.Name, err), s.unplug(n, e))
 	}
 	return nil
+}
+
+// connect lays the cable, and at the same time writes the rules: nobody is in there yet who could send anything past rules that do
+// not stand.
+func (s *Networks) connect(n *Network, netns string, e *Endpoint) error {
+	first := !linkExists(n.Interface())
+	ruled := aside(func() error {
+		if first {
+			s.warnOfForeign(n)
+		}
+		return s.apply(n)
+	})
+	written := func() error { return nil }
+	err := n.raise()
+	if err == nil {
+		s.open(n)
+		err = n.plug(netns, e, func() { // without a cable it would be a dead one's
+			written = aside(func() error { return s.write(n) })
+		})
+	}
+	for _, wait := range []func() error{ruled, written} {
+		if other := wait(); err == nil {
+			err = other
+		}
+	}
+	if err == nil {
+		awaitSignal(e.Interface)
+	}
+	return err
 }
 
 // Detach takes the container off a network, or off all where none is named, and the network's bridge and rules away if it was
@@ -250,6 +264,7 @@ func (s *Networks) refresh(n *Network) error {
 		return nil
 	}
 	if slices.ContainsFunc(n.list(), func(e *Endpoint) bool { return e.Interface != "" }) {
+		s.open(n)
 		return s.apply(n)
 	}
 	return s.lower(n)

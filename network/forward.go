@@ -22,31 +22,17 @@ type setting struct{ Family, Link, Name, Was, Is string }
 // forwardFile lists what was changed, for when the last container leaves.
 const forwardFile = ".forwarding.json"
 
-// forward lets packets pass between the bridge and the host's other interfaces. IPv4 asks the interface that a packet comes
-// in by (ip_route_input_slow: IN_DEV_FORWARD), and answers come in by those others, so that theirs has to be on too; what does
-// not concern hull is kept from passing by a rule, see guard. The switch for all, ip_forward, stays as it is.
+// Packets are to pass between the bridge and the host's other interfaces. IPv4 asks the interface that a packet comes in by
+// (ip_route_input_slow: IN_DEV_FORWARD), and answers come in by those others, so that theirs has to be on too; what does not
+// concern hull is kept from passing by a rule, see guard. The switch for all, ip_forward, stays as it is.
 //
 // IPv6 asks the switch for all, since 6.17 or force_forwarding of the interface. On an older kernel there is no other way than
 // the switch; an interface whose address the routers give it then needs accept_ra=2 to go on listening to them.
-func (s *Networks) forward(n *Network) error {
-	changed, err := s.changed()
-	if err != nil {
-		return err
-	}
-	before := len(changed)
-	set := func(family, link, name, value string) bool {
-		was := sysctl(family, link, name)
-		if was == value || was == "" {
-			return was != ""
-		}
-		if !setSysctl(family, link, name, value) {
-			return false
-		}
-		changed = append(changed, setting{family, link, name, was, value})
-		return true
-	}
+
+// open has the bridge's own settings let packets pass. They go with it.
+func (s *Networks) open(n *Network) {
 	bridge := n.Interface()
-	ok := setSysctl("ipv4", bridge, "forwarding", "1") // they go with it
+	ok := setSysctl("ipv4", bridge, "forwarding", "1")
 	// 127.0.0.1 on the host leads to published ports, if there are any: what containers send there is dropped, see rules, but only
 	// as long as nobody throws those away.
 	localnet := "0"
@@ -54,34 +40,43 @@ func (s *Networks) forward(n *Network) error {
 		localnet = "1"
 	}
 	ok = setSysctl("ipv4", bridge, "route_localnet", localnet) && ok
-	links, err := uplinks()
-	if err != nil {
-		return err
-	}
-	for _, link := range links {
-		ok = set("ipv4", link, "forwarding", "1") && ok
-	}
 	if n.IPv6 && sysctl("ipv6", "all", "forwarding") != "1" {
-		if setSysctl("ipv6", bridge, "force_forwarding", "1") {
-			for _, link := range links {
-				set("ipv6", link, "force_forwarding", "1")
-			}
-		} else {
-			for _, link := range links {
-				if sysctl("ipv6", link, "accept_ra") == "1" {
-					set("ipv6", link, "accept_ra", "2")
-				}
-			}
-			ok = set("ipv6", "all", "forwarding", "1") && ok
-		}
+		setSysctl("ipv6", bridge, "force_forwarding", "1") // an older kernel has none
 	}
 	if !ok {
 		s.warn("network %s: forwarding cannot be switched on: /proc/sys/net is not writable: containers reach nobody outside", n.Name)
 	}
-	if len(changed) == before {
-		return nil
+}
+
+// closed lists what of the host's others keeps packets from passing, and what it is to be.
+func (n *Network) closed() (list []setting, err error) {
+	want := func(family, link, name, value string) {
+		if was := sysctl(family, link, name); was != value && was != "" {
+			list = append(list, setting{family, link, name, was, value})
+		}
 	}
-	return s.writeChanged(changed)
+	links, err := uplinks()
+	if err != nil {
+		return nil, err
+	}
+	for _, link := range links {
+		want("ipv4", link, "forwarding", "1")
+	}
+	switch {
+	case !n.IPv6 || sysctl("ipv6", "all", "forwarding") == "1":
+	case sysctl("ipv6", "default", "force_forwarding") != "":
+		for _, link := range links {
+			want("ipv6", link, "force_forwarding", "1")
+		}
+	default:
+		for _, link := range links {
+			if sysctl("ipv6", link, "accept_ra") == "1" {
+				want("ipv6", link, "accept_ra", "2")
+			}
+		}
+		want("ipv6", "all", "forwarding", "1")
+	}
+	return list, nil
 }
 
 // publishesOnLoopback says whether a port is published that the host finds at 127.0.0.1.
@@ -145,7 +140,7 @@ func (s *Networks) writeChanged(list []setting) error {
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(s.Dir, ".new")
+	tmp := filepath.Join(s.Dir, ".forwarding.new") // not write's, which may be at work
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}

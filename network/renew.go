@@ -35,6 +35,7 @@ func (s *Networks) Renew() error {
 	var errs []error
 	for _, n := range lost {
 		if n.prune(); len(n.Endpoints) > 0 { // else Mend takes the bridge away
+			s.open(n)
 			errs = append(errs, s.apply(n))
 		}
 	}

@@ -251,15 +251,39 @@ func verdict(kind expr.VerdictKind) []expr.Any { return []expr.Any{&expr.Verdict
 // nfModules are what the rules need of the kernel.
 const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_reject_inet, nft_reject_ipv4, nft_fib_inet and nft_fib_ipv4)"
 
-// apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them.
+// apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them. Then, for the
+// guards have to stand, it lets packets pass on the host.
 func (s *Networks) apply(n *Network) error {
-	if err := s.forward(n); err != nil {
-		return err
-	}
 	changed, err := s.changed()
 	if err != nil {
 		return err
 	}
+	known := len(changed)
+	closed, err := n.closed()
+	if err != nil {
+		return err
+	}
+	for _, c := range closed {
+		if !slices.Contains(changed, c) {
+			changed = append(changed, c)
+		}
+	}
+	if err := n.applyGuarded(changed); err != nil {
+		return err
+	}
+	if len(changed) > known {
+		if err := s.writeChanged(changed); err != nil {
+			return err
+		}
+	}
+	for _, c := range closed {
+		setSysctl(c.Family, c.Link, c.Name, c.Is)
+	}
+	return nil
+}
+
+// applyGuarded writes the rules for a host of which this is changed.
+func (n *Network) applyGuarded(changed []setting) error {
 	var guarded []string
 	for _, c := range changed {
 		if c.Family == "ipv4" && c.Name == "forwarding" && sysctl("ipv4", "all", "forwarding") != "1" {
@@ -267,7 +291,7 @@ func (s *Networks) apply(n *Network) error {
 		}
 	}
 	list := n.rules(guarded)
-	err = commit(func(conn *nftables.Conn) { write(conn, n.table(), list) })
+	err := commit(func(conn *nftables.Conn) { write(conn, n.table(), list) })
 	if err != nil {
 		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 	}
