@@ -89,9 +89,8 @@ func (s *Networks) lower(n *Network) error {
 	return errors.Join(err, removeLink(n.Interface(), n.group()), removed())
 }
 
-// plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free. What
-// there is to be done when it is there, but need not be done first, is laid's.
-func (n *Network) plug(path string, e *Endpoint, laid func()) error {
+// plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
+func (n *Network) plug(path string, e *Endpoint) error {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
 		return fmt.Errorf("open network namespace %s: %w", path, err)
@@ -118,7 +117,6 @@ func (n *Network) plug(path string, e *Endpoint, laid func()) error {
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("make veth %s: %w", e.Interface, needs(err, "cables (module veth)"))
 	}
-	laid()
 	setSysctl("ipv6", e.Interface, "disable_ipv6", "1")
 	if err := netlink.LinkSetUp(veth); err != nil {
 		return fmt.Errorf("bring up %s: %w", e.Interface, err)

@@ -162,18 +162,16 @@ func (s *Networks) connect(n *Network, netns string, e *Endpoint) error {
 		}
 		return s.apply(n)
 	})
-	written := func() error { return nil }
 	err := n.raise()
 	if err == nil {
 		s.open(n)
-		err = n.plug(netns, e, func() { // without a cable it would be a dead one's
-			written = aside(func() error { return s.write(n) })
-		})
+		err = n.plug(netns, e)
 	}
-	for _, wait := range []func() error{ruled, written} {
-		if other := wait(); err == nil {
-			err = other
-		}
+	if err == nil {
+		err = s.write(n) // before there is a cable it would be a dead one's
+	}
+	if rules := ruled(); err == nil {
+		err = rules
 	}
 	if err == nil {
 		awaitSignal(e.Interface)
