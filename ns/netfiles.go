@@ -34,12 +34,15 @@ func (f *NetworkFiles) Close() {
 
 // OpenNetwork opens the files in the user and network namespace of the process that the pidfd target stands for. The owner of
 // a user namespace has the rights in it (user_namespaces(7)), but the threads of a Go program cannot enter it: so a child does,
-// which works in the caller's memory and with its open files. That spares all copies, and the start of a program. Nobody in
-// the container may see the child, and so the container needs a pid namespace of its own. The error names the system call that
-// was refused.
+// which works in the caller's memory and with its open files. That spares all copies, and the start of a program. The error names
+// the system call that was refused.
+//
+// Nobody may be in the user namespace yet whom the caller does not trust: who has CAP_SYS_PTRACE there, and sees the child, by
+// the host's pids or a mount of its /proc, could write to the caller's memory. In the namespaces of a program that runs, a process
+// works that joining has made safe, see join.go.
 func OpenNetwork(target *os.File) (*NetworkFiles, error) {
 	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return nil, os.NewSyscallError("pipe2", err)
 	}
 	defer unix.Close(pipe[0])
@@ -93,7 +96,11 @@ func (b *birth) lend(pipe [2]int) error {
 		return err
 	}
 	var msg [unsafe.Sizeof(early.Report{})]byte
-	if n, err := unix.Read(pipe[0], msg[:]); err != nil || n != len(msg) {
+	n, err := unix.Read(pipe[0], msg[:])
+	if errors.Is(err, unix.EAGAIN) || err == nil && n != len(msg) {
+		return nil // no word, though another child of ours may still have a copy of the pipe
+	}
+	if err != nil {
 		return os.NewSyscallError("read", err)
 	}
 	r := (*early.Report)(unsafe.Pointer(&msg[0]))

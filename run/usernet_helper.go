@@ -40,7 +40,7 @@ func (s *start) plugInHelpers(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := s.join(&s.Ends[i], s.spare); err != nil {
+		if err := s.join(&s.Ends[i], s); err != nil {
 			return err
 		}
 		if len(s.endpoints) > i {
@@ -70,9 +70,9 @@ func (c *Container) connectHelper(ctx context.Context, n *network.Network, e *ne
 }
 
 // join makes the container a member of a network, whose helper is started if this is the first, and has the device made. When
-// it returns without an error the network is there. Bind errors are among its errors. A helper that has been started beforehand
-// may be given.
-func (c *Container) join(end *NetworkEnd, spare *spareHelper) error {
+// it returns without an error the network is there. Bind errors are among its errors. begun is the start that the container is in
+// the midst of, nil if its program runs already.
+func (c *Container) join(end *NetworkEnd, begun *start) error {
 	if c.Config.Network.pasta() {
 		return c.joinPasta(end)
 	}
@@ -91,7 +91,7 @@ func (c *Container) join(end *NetworkEnd, spare *spareHelper) error {
 		return err
 	}
 	defer answer.Close()
-	call, err := c.host.callHelper(order.Socket, c.Config.Network.watched(), spare)
+	call, err := c.host.callHelper(order.Socket, c.Config.Network.watched(), begun.spareHelper())
 	if err == nil {
 		err = usernet.SendOrder(int(call.socket.Fd()), order, answerW, target, call.more...)
 		call.closeMore()
@@ -103,7 +103,7 @@ func (c *Container) join(end *NetworkEnd, spare *spareHelper) error {
 	}
 	plugged := make(chan error, 1)
 	go func() {
-		err := c.plug(target, call.socket, order.Member.Device)
+		err := c.plug(target, call.socket, order.Member.Device, begun != nil)
 		call.socket.Close() // else the helper would wait for what never comes
 		plugged <- err
 	}()

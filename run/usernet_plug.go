@@ -15,14 +15,17 @@ import (
 	"github.com/hullrun/hull/ns"
 )
 
-// plug has the device made in the container's namespaces, and the cable's end sent by the socket.
-func (c *Container) plug(target, socket *os.File, d usernet.Device) error {
+// plug has the device made in the container's namespaces, and the cable's end sent by the socket. Unborn is a container whose
+// program has not been started.
+func (c *Container) plug(target, socket *os.File, d usernet.Device, unborn bool) error {
 	if !c.UserNS {
 		return plugAsRoot(target, socket, d)
 	}
-	if file, err := c.plugByFiles(target, d); err == nil {
-		return giveLink(socket, file, nil)
-	} // else a process in there says why, if it cannot do so either
+	if unborn { // else it might harm us, see ns.OpenNetwork
+		if file, err := plugByFiles(target, d); err == nil {
+			return giveLink(socket, file, nil)
+		} // else a process in there says why, if it cannot do so either
+	}
 	device, err := json.Marshal(d)
 	if err != nil {
 		return err
@@ -88,22 +91,16 @@ func plugAsRoot(target, socket *os.File, d usernet.Device) error {
 	return <-done
 }
 
-// plugByFiles makes the device by files that are opened in the container's namespaces, which is ten times as fast as a process
+// plugByFiles makes the device by files that are opened in the namespaces of a process, which is ten times as fast as a process
 // in there. The result is the cable's end.
-func (c *Container) plugByFiles(target *os.File, d usernet.Device) (*os.File, error) {
-	if c.Config.Isolation.PID == NamespaceHost {
-		return nil, errors.ErrUnsupported // see ns.OpenNetwork
-	}
+func plugByFiles(target *os.File, d usernet.Device) (*os.File, error) {
 	f, err := ns.OpenNetwork(target)
 	if err != nil {
 		return nil, err
 	}
 	file, err := usernet.PlugFrom(d, usernet.Files(*f))
-	for _, other := range []*os.File{f.Route, f.Tun, f.Namespace, f.FarRoute, f.Packet} {
-		if other != file || err != nil {
-			other.Close() // nil is none
-		}
-	}
+	f.Tun, f.Packet = nil, nil // PlugFrom's
+	f.Close()
 	return file, err
 }
 

@@ -25,6 +25,14 @@ func (h *Host) spareHelper(n *NetworkConfig) *spareHelper {
 	return s
 }
 
+// spareHelper is what has been started beforehand for this start; nil is none, as there is none without a start.
+func (s *start) spareHelper() *spareHelper {
+	if s == nil {
+		return nil
+	}
+	return s.spare
+}
+
 // take gives the process to whoever needs one for the directory networks; false if there is none. It is given once.
 func (s *spareHelper) take(networks string) (helperCall, bool) {
 	if s == nil || s.started == nil || s.networks != networks {
