@@ -41,14 +41,14 @@ type programHeader struct {
 
 func init() {
 	runtime.MemProfileRate = 0 // nobody reads that profile, and it has its pages too
-	// What hull starts for its own purposes lives long or touches little: of the heap in any case.
-	short := false
+	// What hull starts for its own purposes lives long or touches little. A network does touch much of its code.
+	network := false
 	for _, word := range environ() {
 		if len(word) > 6 && word[:6] == "_HULL_" {
 			if !awaited(word) {
 				return
 			}
-			short = true
+			network = true
 		}
 	}
 	aux := auxiliary()
@@ -58,7 +58,7 @@ func init() {
 	for _, s := range constants(aux) {
 		madvise(s.start, s.size, populateRead)
 	}
-	if short {
+	if network {
 		return
 	}
 	block := heapBlock()

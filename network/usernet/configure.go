@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -18,36 +19,19 @@ func (d *Device) configure(w *rtnl) error {
 	if err != nil {
 		return err
 	}
-	const loopback = 1 // the first device of each namespace
-	four := append([]wish{d.shape(index)}, d.address(index, d.IPv4)...)
-	four = append(append(four, up(index), up(loopback)), d.route(index, d.Gateway4)...)
-	six := append(d.address(index, d.IPv6), d.route(index, d.Gateway6)...)
-	errs, err := w.ask(append(four, six...)...)
-	if err != nil {
+	const loopback = 1      // the first device of each namespace
+	_ = w.ask(up(loopback)) // it is up already, if the container wants it
+	if err := w.ask(slices.Concat([]wish{d.shape(index)}, d.address(index, d.IPv4), []wish{up(index)}, d.route(index, d.Gateway4))...); err != nil {
 		return err
 	}
-	if err := first(errs[:len(four)]); err != nil {
-		return err
+	err = w.ask(append(d.address(index, d.IPv6), d.route(index, d.Gateway6)...)...)
+	if isAny(err, unix.EACCES, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPERM) {
+		return nil // the kernel has IPv6 switched off
 	}
-	if err := first(errs[len(four):]); err != nil {
-		if isAny(err, unix.EACCES, unix.EOPNOTSUPP, unix.EAFNOSUPPORT, unix.EPERM) {
-			return nil // the kernel has IPv6 switched off
-		}
-		return err
-	}
-	if d.IPv6.IsValid() {
+	if err == nil && d.IPv6.IsValid() {
 		awaitLocal(w, d.IPv6.Addr())
 	}
-	return nil
-}
-
-func first(errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // awaitLocal waits until the kernel takes in what is for an IPv6 address. A worker of its does that a little later than the

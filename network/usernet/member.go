@@ -34,6 +34,8 @@ type member struct {
 	mu   sync.Mutex
 	port *port
 	gone bool
+	// departs says that nobody waits for the end of the device.
+	departs bool
 }
 
 // add takes the published ports, so that one which is taken is known before anything starts, and the member's addresses.
@@ -110,12 +112,10 @@ func (m *member) closePorts() {
 	}
 }
 
-// depart is leave for a member whose process has ended, and with it most likely its network namespace.
+// depart is leave for a member whose process has ended: nobody waits until its device is gone.
 func (m *member) depart() {
 	m.mu.Lock()
-	if m.port != nil {
-		m.port.bequeath()
-	}
+	m.departs = true
 	m.mu.Unlock()
 	m.leave()
 }
@@ -126,7 +126,11 @@ func (m *member) leave() {
 		m.closePorts()
 		m.cancel()
 		m.mu.Lock()
-		if m.gone = true; m.port != nil {
+		switch m.gone = true; {
+		case m.port == nil:
+		case m.departs:
+			m.port.closeAside()
+		default:
 			m.port.close()
 		}
 		m.mu.Unlock()

@@ -1,7 +1,6 @@
 package usernet
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -43,7 +42,7 @@ func Plug(d Device) (*os.File, error) {
 }
 
 // PlugFrom makes the device by files that were opened elsewhere, see [Files]. Their namespace has to be one that the caller has
-// rights in, too. It takes Tun over, or Packet.
+// rights in, too. Tun or Packet is the result, or closed if there is an error; the others are the caller's.
 func PlugFrom(d Device, f Files) (*os.File, error) {
 	return d.plug(&rtnl{file: f.Route}, func() (*os.File, error) {
 		if f.Tun != nil {
@@ -180,8 +179,7 @@ func pair(w *rtnl, there, packet *os.File, name string) error {
 	if err != nil {
 		return err
 	}
-	errs, err := w.ask(add)
-	if err = cmp.Or(err, errs[0]); err != nil {
+	if err := w.ask(add); err != nil {
 		return err
 	}
 	index, err := w.index(here)

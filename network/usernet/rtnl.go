@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"syscall"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -48,31 +49,45 @@ type wish struct {
 	attributes []netlink.Attribute
 }
 
-// ask sends all wishes at once, which the kernel grants in their order, and gives an error for each, nil if it was granted.
-func (w *rtnl) ask(wishes ...wish) ([]error, error) {
+// ask sends all wishes at once, which the kernel grants in their order, and gives the first error.
+func (w *rtnl) ask(wishes ...wish) error {
 	var all []byte
-	for i, x := range wishes {
-		m, err := x.bytes(w.seq+1+uint32(i), netlink.Request|netlink.Acknowledge)
+	before := w.seq
+	for _, x := range wishes {
+		w.seq++
+		m, err := x.bytes(w.seq, netlink.Request|netlink.Acknowledge)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		all = append(all, m...)
 	}
-	first := w.seq + 1
-	w.seq += uint32(len(wishes))
-	errs := make([]error, len(wishes))
-	granted := 0
-	err := w.exchange(all, func(m netlink.Message) bool {
-		i := m.Header.Sequence - first
-		if m.Header.Type == netlink.Error && i < uint32(len(wishes)) && len(m.Data) >= 4 {
-			granted++
-			if errno := -int32(binary.NativeEndian.Uint32(m.Data)); errno != 0 {
-				errs[i] = fmt.Errorf("%s: %w", wishes[i].what, unix.Errno(errno))
+	var first error
+	for answered := 0; answered < len(wishes); {
+		messages, err := w.exchange(all)
+		if err != nil {
+			return err
+		}
+		all = nil
+		for _, m := range messages {
+			i := m.Header.Seq - before - 1
+			if m.Header.Type != unix.NLMSG_ERROR || i >= uint32(len(wishes)) {
+				continue
+			}
+			answered++
+			if errno := errorIn(m); errno != 0 && first == nil {
+				first = fmt.Errorf("%s: %w", wishes[i].what, errno)
 			}
 		}
-		return granted == len(wishes)
-	})
-	return errs, err
+	}
+	return first
+}
+
+// errorIn is what a message of type NLMSG_ERROR says, 0 for success.
+func errorIn(m syscall.NetlinkMessage) syscall.Errno {
+	if len(m.Data) < 4 {
+		return unix.EBADMSG
+	}
+	return syscall.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
 }
 
 // kindOfRoute is how what is for an address goes: RTN_LOCAL if the kernel takes it in.
@@ -81,22 +96,21 @@ func (w *rtnl) kindOfRoute(a netip.Addr) (kind byte, err error) {
 	fixed[0], fixed[1] = family(a), byte(a.BitLen())
 	w.seq++
 	m, err := wish{"find route", unix.RTM_GETROUTE, 0, fixed, []netlink.Attribute{{Type: unix.RTA_DST, Data: a.AsSlice()}}}.bytes(w.seq, netlink.Request)
-	if err != nil {
-		return 0, err
-	}
-	var refused error
-	err = w.exchange(m, func(m netlink.Message) bool {
-		switch {
-		case m.Header.Sequence != w.seq:
-			return false
-		case m.Header.Type == netlink.Error && len(m.Data) >= 4:
-			refused = unix.Errno(-int32(binary.NativeEndian.Uint32(m.Data)))
-		case len(m.Data) >= unix.SizeofRtMsg:
-			kind = m.Data[7] // rtm_type
+	for err == nil {
+		var messages []syscall.NetlinkMessage
+		messages, err = w.exchange(m)
+		m = nil
+		for _, a := range messages {
+			switch {
+			case a.Header.Seq != w.seq:
+			case a.Header.Type == unix.NLMSG_ERROR:
+				return 0, errorIn(a)
+			case len(a.Data) >= unix.SizeofRtMsg:
+				return a.Data[7], nil // rtm_type
+			}
 		}
-		return true
-	})
-	return kind, errors.Join(err, refused)
+	}
+	return 0, err
 }
 
 func (x wish) bytes(seq uint32, flags netlink.HeaderFlags) ([]byte, error) {
@@ -110,11 +124,13 @@ func (x wish) bytes(seq uint32, flags netlink.HeaderFlags) ([]byte, error) {
 	return m.MarshalBinary()
 }
 
-// exchange sends messages and hands the answers over until done.
-func (w *rtnl) exchange(messages []byte, done func(netlink.Message) bool) error {
+// exchange sends messages, if there are any, and waits for answers, of which there may be more.
+func (w *rtnl) exchange(messages []byte) ([]syscall.NetlinkMessage, error) {
 	fd := int(w.file.Fd())
-	if err := unix.Sendto(fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("sendto", err)
+	if len(messages) > 0 {
+		if err := unix.Sendto(fd, messages, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+			return nil, os.NewSyscallError("sendto", err)
+		}
 	}
 	buf := make([]byte, 16<<10)
 	for {
@@ -123,22 +139,9 @@ func (w *rtnl) exchange(messages []byte, done func(netlink.Message) bool) error 
 			continue
 		}
 		if err != nil {
-			return os.NewSyscallError("recvfrom", err)
+			return nil, os.NewSyscallError("recvfrom", err)
 		}
-		for rest := buf[:n]; len(rest) >= unix.SizeofNlMsghdr; {
-			size := (int(binary.NativeEndian.Uint32(rest)) + 3) &^ 3
-			if size < unix.SizeofNlMsghdr || size > len(rest) {
-				return fmt.Errorf("netlink: a message of %d bytes in %d", size, len(rest))
-			}
-			var m netlink.Message
-			if err := m.UnmarshalBinary(rest[:size]); err != nil {
-				return err
-			}
-			if done(m) {
-				return nil
-			}
-			rest = rest[size:]
-		}
+		return syscall.ParseNetlinkMessage(buf[:n])
 	}
 }
 
