@@ -101,6 +101,7 @@ func (k *keeper) leave(s *start) error {
 	for _, f := range append(k.pipes, k.listen, s.process.Console) {
 		f.Close()
 	}
+	s.netns.Close() // nil is none
 	if s.group != nil {
 		_ = s.group.Close()
 	}
