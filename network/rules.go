@@ -31,7 +31,7 @@ const (
 )
 
 // family is what the table is of. Where nobody else has rules of IPv6, the kernel would switch each hook of it on in its own code,
-// and off again at the end, stopping all processors for each (static_key_slow_inc): that takes as long as all the rest.
+// and off again at the end, stopping all processors for each (static_key_slow_inc).
 func (n *Network) family() nftables.TableFamily {
 	if n.IPv6 {
 		return nftables.TableFamilyINet

@@ -255,8 +255,8 @@ func (s *start) layAhead() (wait func() error) {
 
 // layCables attaches the container, whose process has this pid, to its networks, while it prepares its world.
 //
-// The network namespace is held in the foreground until the container has left them: once nobody has it the kernel takes it down, and keeps
-// whoever changes interfaces waiting meanwhile (cleanup_net), 10 ms and more.
+// The network namespace is held in the foreground until the container has left them: once nobody has it the kernel takes it
+// down, and keeps whoever changes interfaces waiting meanwhile (cleanup_net).
 func (s *start) layCables(pid int) error {
 	if !s.Config.Network.named() {
 		return nil

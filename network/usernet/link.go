@@ -76,7 +76,7 @@ func (p *port) close() {
 }
 
 // closeAside is close, but a worker of the kernel's does what it takes, if the kernel has one for it (Linux 6.9): to take a tap
-// device away lasts 16 ms, for which nobody needs to wait whose process has ended. Descriptors that are on their way to a socket
+// device away it waits for all processors, twice, and nobody needs to wait with it whose process has ended. Descriptors that are on their way to a socket
 // which is on its own way to itself are nobody's any more, and so they are for the worker to close (unix_gc in net/unix/garbage.c).
 func (p *port) closeAside() {
 	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
