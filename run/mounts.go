@@ -219,19 +219,27 @@ func (h *Host) removeVolumes(id string, names []string) {
 		return
 	}
 	defer alone.Close()
+	var free []string
+	for _, name := range names {
+		if _, err := h.Volume(name); err != nil {
+			continue // never made, or removed by hand
+		}
+		if err := h.checkNotTaken(name); err == nil {
+			free = append(free, name)
+		} else if !errors.Is(err, errLocked) {
+			h.warn("%v", err)
+		}
+	}
 	users, err := h.VolumeUsers()
 	if err != nil {
 		h.warn("%v", err)
 		return
 	}
-	for _, name := range names {
+	for _, name := range free {
 		if slices.ContainsFunc(users[name], func(user string) bool { return user != id }) {
 			continue
 		}
-		if _, err := h.Volume(name); err != nil {
-			continue // never made, or removed by hand
-		}
-		if err := h.removeVolume(name); err != nil && !errors.Is(err, errLocked) {
+		if err := h.removeVolume(name); err != nil {
 			h.warn("%v", err)
 		}
 	}

@@ -295,6 +295,9 @@ func (h *Host) RemoveVolume(name string) error {
 	if _, err := h.Volume(name); errors.Is(err, ErrNotFound) {
 		return err
 	}
+	if err := h.checkNotTaken(name); err != nil {
+		return err
+	}
 	users, err := h.VolumeUsers()
 	if err != nil {
 		return err
@@ -305,9 +308,10 @@ func (h *Host) RemoveVolume(name string) error {
 	return h.removeVolume(name)
 }
 
-// removeVolume removes a volume. The caller holds all of them, and has seen that no container uses it. The error is
-// errLocked if one that is being made does.
-func (h *Host) removeVolume(name string) error {
+// checkNotTaken gives errLocked if a container that is not written down yet has taken the volume. The caller holds all
+// volumes, so that none is taken from now on, and asks for the VolumeUsers only after this: those that were asked for
+// before miss a container that was written down in between.
+func (h *Host) checkNotTaken(name string) error {
 	use, err := lockDir(h.volumeDir(name), unix.LOCK_EX)
 	if errors.Is(err, errLocked) {
 		return fmt.Errorf("remove %s: volume is in use - by a container that is being created%w", name, errHidden{err})
@@ -315,7 +319,12 @@ func (h *Host) removeVolume(name string) error {
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	defer use.Close()
+	return use.Close()
+}
+
+// removeVolume removes a volume. The caller holds all of them, and has seen that it is not taken and has no users, in
+// this order.
+func (h *Host) removeVolume(name string) error {
 	dir, lock, err := h.scratch("volume-")
 	if err == nil {
 		defer lock.Close()
@@ -346,20 +355,28 @@ func (h *Host) PruneVolumes(accept func(*Volume) bool) (names []string, freed in
 	if err != nil {
 		return nil, 0, err
 	}
+	var failed []error
+	list = slices.DeleteFunc(list, func(v *Volume) bool {
+		if !accept(v) {
+			return true
+		}
+		err := h.checkNotTaken(v.Name)
+		if err != nil && !errors.Is(err, errLocked) {
+			failed = append(failed, err)
+		}
+		return err != nil
+	})
 	users, err := h.VolumeUsers()
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, errors.Join(append(failed, err)...)
 	}
-	var failed []error
 	for _, v := range list {
-		if len(users[v.Name]) > 0 || !accept(v) {
+		if len(users[v.Name]) > 0 {
 			continue
 		}
 		size := v.Size()
 		if err := h.removeVolume(v.Name); err != nil {
-			if !errors.Is(err, errLocked) {
-				failed = append(failed, err)
-			}
+			failed = append(failed, err)
 			continue
 		}
 		names, freed = append(names, v.Name), freed+size

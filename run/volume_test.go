@@ -516,6 +516,52 @@ func TestVolumeBeingUsed(t *testing.T) {
 	}
 }
 
+// TestVolumeWrittenDown writes a container down while somebody who removes its volume is between two looks at the
+// containers: a pipe in the place of another one's state holds them there.
+func TestVolumeWrittenDown(t *testing.T) {
+	for name, remove := range map[string]func(*Host){
+		"remove":    func(h *Host) { _ = h.RemoveVolume("mine") },
+		"prune":     func(h *Host) { _, _, _ = h.PruneVolumes(func(*Volume) bool { return true }) },
+		"container": func(h *Host) { h.removeVolumes("gone", []string{"mine"}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := volumeHost(t)
+			addImage(t, h, "full", nil, nil)
+			c := volumeContainer(t, h, "full", "mine:/x")
+			last := filepath.Join(h.containers(), "z") // after c.ID, which is hexadecimal
+			pipe := filepath.Join(last, stateFile)
+			if err := errors.Join(os.Mkdir(last, 0o700), unix.Mkfifo(pipe, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				remove(h)
+			}()
+			held := -1
+			for open := true; open && held < 0; {
+				held, _ = unix.Open(pipe, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) // fails while nobody reads
+				select {
+				case <-done:
+					open = false
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if err := c.save(); err != nil {
+				t.Error(err)
+			}
+			c.Close()
+			if held >= 0 {
+				unix.Close(held)
+			}
+			<-done
+			if _, err := h.Volume("mine"); err != nil {
+				t.Error("a container has lost its volume:", err)
+			}
+		})
+	}
+}
+
 // TestVolumeKilled kills hulls that make volumes and fill them, at any moment. The next one finds everything in order.
 func TestVolumeKilled(t *testing.T) {
 	h := volumeHost(t)
