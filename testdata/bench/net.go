@@ -316,6 +316,12 @@ func (b *bench) listen(list []*talker) {
 			b.miss("%s: it does not answer: %v", t.name, err)
 		}
 	}
+	unpin, err := pin(true)
+	if err != nil {
+		b.miss("processors: %v", err)
+		return
+	}
+	defer unpin()
 	for i := range talkRounds {
 		for _, what := range talks {
 			for j := range list {

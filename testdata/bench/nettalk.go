@@ -7,7 +7,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
+	"strconv"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // talkEnv makes this program the one in the containers: a server on the port that it says.
@@ -35,13 +40,55 @@ type spoken struct {
 
 func (s spoken) perSecond() float64 { return float64(s.Count) / s.Took.Seconds() }
 
-// talk is all that the program in a container does.
+// talk is all that the program in a container does, on the first processor.
 func talk() error {
+	if _, err := pin(false); err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", ":"+os.Getenv(talkEnv))
 	if err != nil {
 		return err
 	}
 	return answer(l)
+}
+
+// pin keeps this process on one of the processors that it may use, the first or the last, until undo. With both ends of a
+// connection on processors of their own, as on a machine that has nothing else to do, it is not chance that decides which
+// of them share one. Whatever lies between the ends goes where the scheduler likes.
+func pin(last bool) (undo func(), err error) {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return nil, os.NewSyscallError("sched_getaffinity", err)
+	}
+	for i := range 8 * int(unsafe.Sizeof(all)) {
+		if all.IsSet(i) && (last || one.Count() == 0) {
+			one.Zero()
+			one.Set(i)
+		}
+	}
+	procs := runtime.GOMAXPROCS(1)
+	return func() {
+		runtime.GOMAXPROCS(procs)
+		_ = bind(&all)
+	}, bind(&one)
+}
+
+// bind puts the threads of this process on processors. Those that come later have those of the one that makes them.
+func bind(set *unix.CPUSet) error {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range threads {
+		tid, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		if err := unix.SchedSetaffinity(tid, set); err != nil && err != unix.ESRCH {
+			return os.NewSyscallError("sched_setaffinity", err)
+		}
+	}
+	return nil
 }
 
 func answer(l net.Listener) error {
