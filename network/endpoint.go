@@ -52,7 +52,7 @@ func (s *Networks) Reserve(_ context.Context, e *Endpoint) error {
 		return err
 	}
 	defer lock.Close()
-	if n, err = s.read(n.Name); err != nil {
+	if n, err = s.again(n, e.Network); err != nil {
 		return err
 	}
 	if len(n.Subnets) == 0 { // the one that is always there, for the first time
@@ -307,6 +307,9 @@ func (s *Networks) Mend() error {
 	var errs []error
 	for _, name := range left {
 		n, err := s.read(name)
+		if errors.Is(err, ErrNotFound) {
+			continue // removed meanwhile
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue

@@ -197,6 +197,16 @@ func (s *Networks) read(name string) (*Network, error) {
 	return n, nil
 }
 
+// again reads a network once more that was found by ref before the caller had the lock. Another may have taken its name since,
+// which is not the one whose ID somebody gave.
+func (s *Networks) again(n *Network, ref string) (*Network, error) {
+	now, err := s.read(n.Name)
+	if err == nil && now.ID != n.ID && ref != n.Name {
+		err = fmt.Errorf("network %s %w", ref, ErrNotFound)
+	}
+	return now, err
+}
+
 // initial is a network that is always there. Its ID follows from where it is kept, so that nobody has to write it down.
 func (s *Networks) initial(name string) *Network {
 	sum := sha256.Sum256([]byte(s.Dir + "\x00" + name))
@@ -303,7 +313,7 @@ func (s *Networks) Remove(ref string) (*Network, error) {
 		return nil, err
 	}
 	defer lock.Close()
-	if n, err = s.read(n.Name); err != nil {
+	if n, err = s.again(n, ref); err != nil {
 		return nil, err
 	}
 	if err := s.settle(n); err != nil {

@@ -2,12 +2,16 @@ package network
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestParsePort(t *testing.T) {
@@ -156,5 +160,58 @@ func TestNetworks(t *testing.T) {
 	}
 	if _, err := s.Remove("web"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("remove twice: %v", err)
+	}
+}
+
+// TestAnotherOfThatName has somebody ask for a network by its ID, and another get its name before he has the lock: a pipe in the
+// place of one more network holds him in the search.
+func TestAnotherOfThatName(t *testing.T) {
+	ctx := context.Background()
+	for name, do := range map[string]func(*Networks, string) error{
+		"remove": func(s *Networks, id string) error {
+			_, err := s.Remove(id)
+			return err
+		},
+		"reserve": func(s *Networks, id string) error {
+			return s.Reserve(ctx, &Endpoint{Container: "c", Network: id})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Networks{Dir: filepath.Join(t.TempDir(), "networks"), UserSpace: true}
+			old, err := s.Create(ctx, Config{Name: "web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			pipe := s.path("z")
+			if err := unix.Mkfifo(pipe, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- do(s, old.ID) }()
+			f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for him
+			if err == nil {
+				err = os.Remove(pipe)
+			}
+			if err == nil {
+				_, err = s.Remove("web")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, err := s.Create(ctx, Config{Name: "web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.NewEncoder(f).Encode(&Network{Name: "z", ID: newID()}); err != nil {
+				t.Error(err)
+			}
+			f.Close()
+			if err := <-done; !errors.Is(err, ErrNotFound) {
+				t.Error(err)
+			}
+			if n, err := s.Find("web"); err != nil || n.ID != other.ID || len(n.Endpoints) > 0 {
+				t.Errorf("%+v, %v", n, err)
+			}
+		})
 	}
 }
