@@ -156,15 +156,12 @@ func flock(f *os.File, how int) error {
 
 // writeFile puts a small file in place, durably and at once: nobody sees half of it, now or after a power loss.
 func (s *Store) writeFile(path string, content []byte) error {
-	f, err := os.CreateTemp(s.path("tmp"), fileName)
+	f, err := s.tempFile()
 	if err != nil {
 		return fmt.Errorf("write %q: %w", path, err)
 	}
 	defer f.Close()
 	defer os.Remove(f.Name())
-	if err := flock(f, unix.LOCK_EX); err != nil { // so that Prune leaves it alone
-		return fmt.Errorf("write %q: %w", path, err)
-	}
 	_, err = f.Write(content)
 	err = or(err, f.Chmod(0o644))
 	err = or(err, f.Sync())

@@ -3,6 +3,7 @@ package layers
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -320,6 +322,35 @@ func BenchmarkLookup(b *testing.B) {
 	for b.Loop() {
 		if _, err := s.Lookup(full + "one:latest"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestTempFileSwept makes small files while others sweep: none goes before it is locked.
+func TestTempFileSwept(t *testing.T) {
+	s := newStore(t)
+	if err := s.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	var sweeper sync.WaitGroup
+	defer sweeper.Wait()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	sweeper.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := s.sweepTemp(0); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 3000 {
+		f, err := s.tempFile()
+		if err == nil {
+			err = os.Remove(f.Name())
+			f.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 }

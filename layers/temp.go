@@ -47,29 +47,52 @@ func (s *Store) temp() (*temp, error) {
 	}
 }
 
+// tempFile makes a small file in tmp/, locked so that a sweep leaves it alone.
+func (s *Store) tempFile() (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(s.path("tmp"), fileName)
+		if err != nil {
+			return nil, err
+		}
+		err = lockAt(f, f.Name(), unix.LOCK_EX)
+		if err == nil {
+			return f, nil
+		}
+		f.Close()
+		if !os.IsNotExist(err) { // else a sweep found it before it was locked
+			_ = os.Remove(f.Name())
+			return nil, err
+		}
+	}
+}
+
 // lockFile opens a file or directory and locks it, and makes sure that it still is what its name stands for.
 func lockFile(path string, how int) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f, how); err != nil {
-		f.Close()
-		return nil, err
-	}
-	held, err := f.Stat()
-	if err == nil {
-		var there os.FileInfo
-		there, err = os.Lstat(path)
-		if err == nil && !os.SameFile(held, there) {
-			err = os.ErrNotExist
-		}
-	}
-	if err != nil {
+	if err := lockAt(f, path, how); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// lockAt locks a file that was opened at path. The error is os.ErrNotExist if it is there no more.
+func lockAt(f *os.File, path string, how int) error {
+	if err := flock(f, how); err != nil {
+		return err
+	}
+	held, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Lstat(path)
+	if err == nil && !os.SameFile(held, there) {
+		err = os.ErrNotExist
+	}
+	return err
 }
 
 // path names something in the directory.
