@@ -117,10 +117,15 @@ func (c *Container) claimIDs() error {
 	return fmt.Errorf("userns \"auto\": all %d ranges of ids are taken by containers", len(pool))
 }
 
-// dropIDs gives the range back.
+// dropIDs gives the range back, unless somebody who was killed has done so before, and another container has it now. Nobody
+// takes it from one whose directory is there.
 func (c *Container) dropIDs() {
-	if c.IDs != nil {
-		_ = os.Remove(filepath.Join(c.host.idRanges(), uitoa(c.IDs.UID)))
+	if c.IDs == nil {
+		return
+	}
+	link := filepath.Join(c.host.idRanges(), uitoa(c.IDs.UID))
+	if owner, _ := os.Readlink(link); owner == c.ID {
+		_ = os.Remove(link)
 	}
 }
 

@@ -78,6 +78,10 @@ func TestClaimIDs(t *testing.T) {
 	if err != nil || *again.IDs != *c.IDs {
 		t.Errorf("%+v, %v", again.IDs, err)
 	}
+	c.dropIDs() // once more, as for one whose remover was killed: they are another's by now
+	if owner, _ := os.Readlink(filepath.Join(h.idRanges(), uitoa(c.IDs.UID))); owner != again.ID {
+		t.Errorf("the ids of %s are now those of %q", again.ID, owner)
+	}
 	// All taken.
 	owner := filepath.Join(h.containers(), "12345678a")
 	for _, r := range rangePool(readSubIDs()) {
