@@ -30,6 +30,8 @@ type Image struct {
 	// OneIDSafe is true when every file belongs to 0:0 and the program starts as root, so that mapping one
 	// user id shows the image as it is. It is false while a layer is not unpacked.
 	OneIDSafe bool
+
+	found stamp // of the index that Lookup found it in
 }
 
 // Facts is what a store keeps of an unpacked layer, as JSON.

@@ -22,6 +22,7 @@ func (s *Store) Lookup(query string) (*Image, error) {
 		return nil, fmt.Errorf("look up %q: %w", query, err)
 	}
 	if img := s.recorded(query, now); img != nil {
+		img.found = now
 		return img, nil
 	}
 	e, err := s.find(query)
@@ -32,8 +33,22 @@ func (s *Store) Lookup(query string) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up %q: %w", query, err)
 	}
+	img.found = now
 	s.record(query, now, img)
 	return img, nil
+}
+
+// Still is an error if an image that Lookup gave has been removed since, ErrNotFound, or unpacked anew. It is for who has
+// taken a lock meanwhile that keeps images from being removed, and mostly one look at a file.
+func (s *Store) Still(img *Image) error {
+	if now, err := s.stamp(); err == nil && now == img.found {
+		return nil
+	}
+	now, err := s.Lookup(img.ID)
+	if err == nil && !slices.Equal(now.Layers, img.Layers) {
+		err = fmt.Errorf("look up %q: its layers are others: %w", img.ID, ErrNotFound)
+	}
+	return err
 }
 
 // find searches the index for what somebody typed.

@@ -8,7 +8,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// number gives every field below v a value of its own, so that one that is forgotten, or mistaken for another, shows.
+// number gives every exported field below v a value of its own, so that one that is forgotten, or mistaken for another, shows.
 func number(v reflect.Value, n *int64) {
 	*n++
 	switch {
@@ -19,7 +19,9 @@ func number(v reflect.Value, n *int64) {
 		number(v.Elem(), n)
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
-			number(v.Field(i), n)
+			if v.Field(i).CanSet() { // else it is not for others, and not for a record
+				number(v.Field(i), n)
+			}
 		}
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))

@@ -40,11 +40,10 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range h.Images.Dirs(img) {
-		if _, err := os.Stat(dir); err != nil {
-			inUse.Close()
-			return nil, fmt.Errorf("image %q: removed this moment: %w", config.Image, err)
-		}
+	// Only now can nobody remove it. Its layers may all be there still, for another image.
+	if err := h.Images.Still(img); err != nil {
+		inUse.Close()
+		return nil, fmt.Errorf("image %q: removed this moment: %w", config.Image, err)
 	}
 	c := &Container{host: h, image: img, inUse: inUse, State: State{
 		ID: NewID(), Created: time.Now().UTC(), Config: config, ImageID: img.ID, Image: img.Name, Status: Created,
@@ -77,8 +76,10 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 	return c, nil
 }
 
-// HoldImages keeps images from being removed while a container is being made of one, or with alone set keeps containers
-// from being made while an image is removed. It holds until the file is closed, and may wait.
+// HoldImages keeps images from being removed, and networks from being pruned, while a container is being made that needs them,
+// until its state is written down; or with alone set keeps containers from being made meanwhile. Who removes what has no users
+// asks who they are only after this: else one that is written down in between loses it. It holds until the file is closed, and
+// may wait.
 func (h *Host) HoldImages(alone bool) (*os.File, error) { return h.hold("images.lock", alone) }
 
 // hold locks a file below the root directory, together with others or alone.
@@ -172,7 +173,11 @@ func (c *Container) Close() { c.unlock() }
 // Keep writes a container down that has just been created, to be started another time, and closes it.
 func (c *Container) Keep() error {
 	defer c.unlock()
-	if err := c.save(); err != nil {
+	err := c.host.checkNetworks(&c.Config.Network) // from now on they are not pruned
+	if err == nil {
+		err = c.save()
+	}
+	if err != nil {
 		return errors.Join(err, c.discard()) // nobody would know what it is
 	}
 	return nil

@@ -320,6 +320,11 @@ func (c *Container) leaveNetworks() error {
 
 // Connect attaches the container to one more network, at once if it runs.
 func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
+	held, err := c.host.HoldImages(false) // against a prune, until it is written down
+	if err != nil {
+		return err
+	}
+	defer held.Close()
 	n, err := c.host.network(w.Name)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -31,6 +32,14 @@ func (h *Host) RemoveNetwork(ref string) error {
 
 // PruneNetworks removes the networks that no container is to be attached to and that accept takes, and gives their names.
 func (h *Host) PruneNetworks(accept func(*network.Network) bool) (names []string, err error) {
+	alone, err := h.HoldImages(true)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no root directory, no network
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer alone.Close()
 	list, err := h.Networks().List()
 	if err != nil {
 		return nil, err

@@ -2,7 +2,9 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -28,10 +30,11 @@ func (h *Host) ImportVolume(ctx context.Context, name string, tar *os.File) erro
 
 // inVolume opens the directory of a volume, which cannot be removed meanwhile.
 func (h *Host) inVolume(what, name string, do func(root *os.File) error) error {
-	v, err := h.Volume(name)
+	v, use, err := h.takeVolume(name)
 	if err != nil {
 		return err
 	}
+	defer use.Close()
 	source, err := v.source(h.rootless)
 	if err != nil {
 		return err
@@ -39,14 +42,6 @@ func (h *Host) inVolume(what, name string, do func(root *os.File) error) error {
 	m := MountSpec{}
 	if source.bind(&m, v.Mountpoint); source.kind != "" && source.kind != "bind" {
 		return fmt.Errorf("%s volume %s: a volume of type %s has no files but in a container", what, name, source.kind)
-	}
-	use, err := os.Open(h.volumeDir(name))
-	if err != nil {
-		return err
-	}
-	defer use.Close()
-	if err := flock(use, unix.LOCK_SH); err != nil {
-		return err
 	}
 	root, err := os.OpenFile(m.Source, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err == nil {
@@ -57,4 +52,27 @@ func (h *Host) inVolume(what, name string, do func(root *os.File) error) error {
 		return fmt.Errorf("%s volume %s: %w", what, name, err)
 	}
 	return nil
+}
+
+// takeVolume finds a volume and keeps it from being removed until use is closed.
+func (h *Host) takeVolume(name string) (v *Volume, use *os.File, err error) {
+	held, err := h.holdVolumes(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, noVolume(name) // no root directory, no volume
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	defer held.Close()
+	if v, err = h.Volume(name); err != nil {
+		return nil, nil, err
+	}
+	if use, err = os.Open(h.volumeDir(name)); err != nil {
+		return nil, nil, err
+	}
+	if err := flock(use, unix.LOCK_SH); err != nil { // its maker lets go in a moment
+		use.Close()
+		return nil, nil, fmt.Errorf("use volume %s: %w", name, err)
+	}
+	return v, use, nil
 }

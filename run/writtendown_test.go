@@ -1,0 +1,208 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hullrun/hull/network"
+)
+
+// waits says whether somebody waits for the lock of a file, proc_locks(5).
+func waits(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return false
+	}
+	text, _ := os.ReadFile("/proc/locks")
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "-> FLOCK") && strings.Contains(line, fmt.Sprintf(":%d ", st.Ino)) {
+			return true
+		}
+	}
+	return false
+}
+
+// untilWaits does something in the background until it has ended, or waits for the lock of a file.
+func untilWaits(path string, do func()) (done chan struct{}) {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for !waits(path) {
+		select {
+		case <-done:
+			return done
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return done
+}
+
+// heldInList makes somebody who lists containers stop there, and gives the function that waits until he does, and lets him go on:
+// a pipe lies in the place of one's state.
+func heldInList(t *testing.T, h *Host) (reached func() (goOn func())) {
+	t.Helper()
+	pipe := filepath.Join(h.containers(), "z", stateFile) // after every ID, which is hexadecimal
+	if err := errors.Join(os.MkdirAll(filepath.Dir(pipe), 0o700), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	return func() func() {
+		f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for a reader
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() { f.Close() }
+	}
+}
+
+// pruneNetworks removes all networks that no container is to be attached to.
+func pruneNetworks(t *testing.T, h *Host) {
+	if _, err := h.PruneNetworks(func(*network.Network) bool { return true }); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNetworkWrittenDown prunes networks while a container is on its way to one.
+func TestNetworkWrittenDown(t *testing.T) {
+	onNetwork := func(name string) Config {
+		return Config{Image: "full", Network: NetworkConfig{Mode: name, Networks: []NetworkWish{{Name: name}}}}
+	}
+	for name, test := range map[string]func(*testing.T, *Host){
+		"create": func(t *testing.T, h *Host) {
+			c := create(t, h, onNetwork("mine"))
+			pruned := untilWaits(filepath.Join(h.Root, "images.lock"), func() { pruneNetworks(t, h) })
+			if err := c.Keep(); err != nil {
+				t.Error(err)
+			}
+			<-pruned
+		},
+		"connect": func(t *testing.T, h *Host) {
+			c := create(t, h, Config{Image: "full", Network: NetworkConfig{Mode: network.None}})
+			if err := c.Keep(); err != nil {
+				t.Fatal(err)
+			}
+			lock, err := c.lockState()
+			if err != nil {
+				t.Fatal(err)
+			}
+			connected := untilWaits(c.path(stateFile), func() {
+				if err := c.Connect(t.Context(), NetworkWish{Name: "mine"}); err != nil {
+					t.Error(err)
+				}
+			})
+			pruned := untilWaits(filepath.Join(h.Root, "images.lock"), func() { pruneNetworks(t, h) })
+			lock.Close()
+			<-connected
+			<-pruned
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := volumeHost(t)
+			addImage(t, h, "full", nil)
+			if _, err := h.CreateNetwork(t.Context(), network.Config{Name: "mine"}); err != nil {
+				t.Fatal(err)
+			}
+			test(t, h)
+			if _, err := h.Network("mine"); err != nil {
+				t.Error("a container has lost its network:", err)
+			}
+		})
+	}
+}
+
+// TestNetworkGone removes a network when a container that is to be on it has been made, and not yet written down.
+func TestNetworkGone(t *testing.T) {
+	h := volumeHost(t)
+	addImage(t, h, "full", nil)
+	if _, err := h.CreateNetwork(t.Context(), network.Config{Name: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := h.Create(context.Background(), Config{Image: "full", Network: NetworkConfig{Mode: "mine", Networks: []NetworkWish{{Name: "mine"}}}}, Fetch{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.RemoveNetwork("mine"); err != nil {
+		t.Error(err)
+	}
+	if err := c.Keep(); err == nil || !strings.Contains(err.Error(), "network mine not found") {
+		t.Error(err)
+	}
+	if list, err := h.List(); err != nil || len(list) > 0 {
+		t.Error(list, err)
+	}
+}
+
+// TestImageGone removes an image between a maker's look at it and his lock. Its layers stay, for another image has the same.
+func TestImageGone(t *testing.T) {
+	h := volumeHost(t)
+	files := map[string]string{"a": "1"}
+	addImage(t, h, "goes", []string{"/x"}, files)
+	addImage(t, h, "stays", []string{"/y"}, files)
+	img, err := h.Images.Lookup("goes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone, err := h.HoldImages(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c *Container
+	made := untilWaits(filepath.Join(h.Root, "images.lock"), func() {
+		c, err = h.Create(context.Background(), Config{Image: "goes"}, Fetch{})
+	})
+	if _, err := h.removeImage("goes", false, nil); err != nil {
+		t.Error(err)
+	}
+	alone.Close()
+	<-made
+	if err == nil || !strings.Contains(err.Error(), "removed this moment") {
+		t.Errorf("a container stands on an image that is gone: %v", err)
+	}
+	if c != nil {
+		t.Error(c.discard())
+	}
+	for _, dir := range h.Images.Dirs(img) {
+		if _, err := os.Stat(dir); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestVolumeImportHeld imports into a volume while somebody who removes it has seen that nobody has it: the files must not go
+// into what is about to be thrown away.
+func TestVolumeImportHeld(t *testing.T) {
+	h := volumeHost(t)
+	if _, err := h.CreateVolume(VolumeConfig{Name: "mine"}); err != nil {
+		t.Fatal(err)
+	}
+	tar, err := os.Create(filepath.Join(t.TempDir(), "tar"))
+	if err == nil {
+		err = h.ExportVolume(t.Context(), "mine", tar)
+	}
+	if err == nil {
+		_, err = tar.Seek(0, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tar.Close()
+	reached := heldInList(t, h)
+	removed := make(chan error, 1)
+	go func() { removed <- h.RemoveVolume("mine") }()
+	goOn := reached()
+	imported := untilWaits(filepath.Join(h.Root, "volumes.lock"), func() { err = h.ImportVolume(t.Context(), "mine", tar) })
+	goOn()
+	<-imported
+	if removeErr := <-removed; err == nil || !errors.Is(err, ErrNotFound) || removeErr != nil {
+		t.Errorf("import: %v, remove: %v", err, removeErr)
+	}
+}
