@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -95,8 +96,19 @@ func (s *Networks) leaveNames(container string) {
 		return
 	}
 	if fd, err := unix.PidfdOpen(pid, 0); err == nil { // it ends at once, or somebody new has come meanwhile
-		_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000)
+		awaitEnd(fd, time.Second)
 		unix.Close(fd)
+	}
+}
+
+// awaitEnd waits until the process of a pidfd has ended, but not for longer than so.
+func awaitEnd(pidfd int, limit time.Duration) {
+	for end := time.Now().Add(limit); ; {
+		left := max(0, time.Until(end))
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int((left+time.Millisecond-1)/time.Millisecond))
+		if err != unix.EINTR { // which the runtime's own signals cause
+			return
+		}
 	}
 }
 
@@ -112,8 +124,12 @@ func (s *Networks) ask(o order) string {
 		return ""
 	}
 	var buf [20]byte
-	n, _ := unix.Read(conn, buf[:])
-	return string(buf[:max(n, 0)])
+	for {
+		n, err := unix.Read(conn, buf[:])
+		if err != unix.EINTR { // no read with a time limit goes on by itself, signal(7)
+			return string(buf[:max(n, 0)])
+		}
+	}
 }
 
 // address of the socket; a path of its own would often be too long.
