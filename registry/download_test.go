@@ -399,7 +399,7 @@ func TestDownloadCancel(t *testing.T) {
 			if err := <-done; !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v", err)
 			}
-			if d := time.Since(start); d > time.Second {
+			if d := time.Since(start); d > time.Minute { // the next attempt is in an hour
 				t.Errorf("the end took %v", d)
 			}
 		})

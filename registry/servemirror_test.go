@@ -161,17 +161,12 @@ func TestMirrorStall(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
 	up.guard(func(http.ResponseWriter, *http.Request) bool { <-release; return true })
-	begin := time.Now()
-	if _, err := pulled(t.Context(), c, mustParse(t, host+"/a:v1")); err != nil {
+	if _, err := pulled(t.Context(), c, mustParse(t, host+"/a:v1")); err != nil { // for ever, if it waited for an answer
 		t.Error(err)
 	}
-	if d := time.Since(begin); d > 5*time.Second {
-		t.Errorf("what is here took %v", d)
-	}
 	asked := up.count("")
-	begin = time.Now()
 	_, body := request(t, http.MethodGet, host, "/v2/a/manifests/v2", nil, http.StatusBadGateway)
-	if d := time.Since(begin); d > 300*time.Millisecond || up.count("") != asked {
-		t.Errorf("the second question took %v: %s", d, body)
+	if again := up.count(""); again != asked {
+		t.Errorf("asked %d times more: %s", again-asked, body)
 	}
 }

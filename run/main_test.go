@@ -415,9 +415,9 @@ func otherProcess(t *testing.T, env ...string) *exec.Cmd {
 // eventually waits for something that takes a moment.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after 10 s not yet: %s", what)
+			t.Fatalf("after a minute not yet: %s", what)
 		}
 	}
 }

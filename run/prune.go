@@ -32,7 +32,7 @@ func (h *Host) PruneContainers(accept func(*Container) bool) (ids []string, free
 }
 
 // glanceTime is how long others may take for a glance at a container that does not run.
-const glanceTime = 100 * time.Millisecond
+var glanceTime = 100 * time.Millisecond
 
 // removeIdle removes a container, unless somebody has it, or has had it since we looked.
 func (c *Container) removeIdle() (size int64, gone bool, err error) {

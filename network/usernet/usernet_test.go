@@ -134,7 +134,7 @@ func TestConnectFails(t *testing.T) {
 		if !errors.Is(err, c.want) {
 			t.Errorf("connect to %s: %v, want %v", c.to, err, c.want)
 		}
-		if took := time.Since(began); took > 3*time.Second {
+		if took := time.Since(began); took > atOnce {
 			t.Errorf("connect to %s: failed after %s", c.to, took)
 		}
 	}
@@ -145,6 +145,9 @@ func TestConnectFails(t *testing.T) {
 		t.Errorf("connect to one who is silent: %v, want a timeout", err)
 	}
 }
+
+// atOnce is for what happens at once, but on a busy machine; who hears nothing gives up later, see box.dial.
+const atOnce = 8 * time.Second
 
 // TestHalfClose: an end of data goes one way, and the other way stays open.
 func TestHalfClose(t *testing.T) {
@@ -359,7 +362,11 @@ func (b *box) ping(to netip.Addr) (err error) {
 	if _, err := c.Write(msg); err != nil {
 		return err
 	}
-	_ = c.SetReadDeadline(time.Now().Add(1500 * time.Millisecond))
+	limit := 20 * time.Second
+	if to == silent {
+		limit = time.Second
+	}
+	_ = c.SetReadDeadline(time.Now().Add(limit))
 	for {
 		buf := make([]byte, 2000)
 		n, err := c.Read(buf)
@@ -584,7 +591,7 @@ func TestLoopback(t *testing.T) {
 func TestEnds(t *testing.T) {
 	eachLink(t, func(t *testing.T, b *box, n *Network) {
 		n.member(testDevice().IPv4.Addr()).leave()
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for {
 			var err error
 			b.do(func() { _, err = net.InterfaceByName("eth0") })
