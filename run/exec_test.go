@@ -589,11 +589,7 @@ func TestExecSignal(t *testing.T) {
 	if _, err := io.ReadFull(out, make([]byte, len("ready\n"))); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5 * settled)
-	if err := cmd.Process.Signal(unix.SIGUSR1); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != int(unix.SIGUSR1) {
+	if err := endBy(cmd, unix.SIGUSR1); cmd.ProcessState.ExitCode() != int(unix.SIGUSR1) {
 		t.Error(err)
 	}
 }

@@ -383,6 +383,21 @@ func otherHull(t *testing.T, config Config) *exec.Cmd {
 	return otherProcess(t, verbEnv+"=hull", "CONFIG="+string(text), "ROOT="+testHost(t).Root)
 }
 
+// endBy sends a hull one of the signals that it listens for only when its program has run for a while, and drops before, until it
+// has ended.
+func endBy(hull *exec.Cmd, sig syscall.Signal) error {
+	ended := make(chan error, 1)
+	go func() { ended <- hull.Wait() }()
+	for {
+		_ = hull.Process.Signal(sig)
+		select {
+		case err := <-ended:
+			return err
+		case <-time.After(2 * settled):
+		}
+	}
+}
+
 // otherProcess runs a verb on the host, and returns once it says that it is ready.
 func otherProcess(t *testing.T, env ...string) *exec.Cmd {
 	t.Helper()

@@ -173,7 +173,7 @@ func TestTerminal(t *testing.T) {
 	if raw, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS); err != nil || raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
 		t.Errorf("the caller's terminal is not raw: %+v, %v", raw, err)
 	}
-	time.Sleep(5 * settled)
+	// If it does not listen yet, it looks when it does.
 	if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 10, Col: 20}); err != nil {
 		t.Fatal(err)
 	}
