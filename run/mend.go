@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -359,20 +360,47 @@ func unescapeMount(s string) string {
 
 // flawedImages asks the store.
 func (h *Host) flawedImages(deep bool) (list []problem, err error) {
-	used, idle := map[string]bool{}, true
-	ids, err := entries(h.containers())
+	used, idle, err := h.imageUse()
 	if err != nil {
 		return nil, err
 	}
+	flaws, err := h.Images.Check(layers.CheckOptions{Deep: deep, Idle: idle, Used: func(name string) bool { return used[name] }})
+	for _, f := range flaws {
+		p := problem{what: f.What}
+		if f.Mend != nil {
+			p.mend = func() error { return h.mendImages(used, idle, f.Mend) }
+		}
+		list = append(list, p)
+	}
+	return list, err
+}
+
+// imageUse gives the names of images that containers were made from, and says whether no container is alive.
+func (h *Host) imageUse() (used map[string]bool, idle bool, err error) {
+	used, idle = map[string]bool{}, true
+	ids, err := entries(h.containers())
 	for _, id := range ids {
 		if s, err := h.read(id); err == nil {
 			used[s.Image] = true
 			idle = idle && !s.Status.Alive()
 		}
 	}
-	flaws, err := h.Images.Check(layers.CheckOptions{Deep: deep, Idle: idle, Used: func(name string) bool { return used[name] }})
-	for _, f := range flaws {
-		list = append(list, problem{f.What, f.Mend})
+	return used, idle, err
+}
+
+// mendImages sets something right that is wrong with images, if they are used as they were when that was found.
+func (h *Host) mendImages(used map[string]bool, idle bool, mend func() error) error {
+	alone, err := h.HoldImages(true)
+	if err != nil {
+		return err
 	}
-	return list, err
+	defer alone.Close()
+	now, nowIdle, err := h.imageUse()
+	if err == nil && (nowIdle != idle || !maps.Equal(now, used)) {
+		err = errors.New("a container was made, started or removed meanwhile: check again")
+	}
+	if err != nil {
+		return err
+	}
+	return mend()
 }

@@ -206,3 +206,46 @@ func TestVolumeImportHeld(t *testing.T) {
 		t.Errorf("import: %v, remove: %v", err, removeErr)
 	}
 }
+
+// TestMendedLater starts a container between the look at a layer and its mending.
+func TestMendedLater(t *testing.T) {
+	h := volumeHost(t)
+	addImage(t, h, "full", nil)
+	c := create(t, h, Config{Image: "full"})
+	if err := c.save(); err != nil {
+		t.Fatal(err)
+	}
+	c.imageNoted()
+	status := func(status Status) {
+		if err := c.change(func(s *State) error {
+			s.Status = status
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	number := c.image.Layers[0]
+	if err := os.Remove(h.Images.LayerDir(number) + ".json"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.flawedImages(false)
+	if err != nil || len(list) != 1 || list[0].mend == nil {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	links := func() int {
+		list, err := os.ReadDir(filepath.Join(h.Images.LayersDir(), "sha256"))
+		if err != nil {
+			t.Error(err)
+		}
+		return len(list)
+	}
+	before := links()
+	status(Running)
+	if err := list[0].mend(); err == nil || links() != before {
+		t.Errorf("a container that runs loses a layer: %v", err)
+	}
+	status(Created)
+	if err := list[0].mend(); err != nil || links() != before-1 {
+		t.Error(err)
+	}
+}
