@@ -42,6 +42,7 @@ type port struct {
 	mac    tcpip.LinkAddress
 	file   *os.File
 	raw    syscall.RawConn
+	acks   acks
 }
 
 func newLink(n *Network, mac tcpip.LinkAddress) *link {
@@ -55,6 +56,7 @@ func (l *link) open(file *os.File, m *member) (*port, error) {
 		return nil, err
 	}
 	p := &port{link: l, member: m, mac: tcpip.LinkAddress(m.Device.MAC), file: file, raw: raw}
+	p.acks.port = p
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ports[p.mac] != nil || p.mac == l.mac {
@@ -198,18 +200,22 @@ func (p *port) readFrame(vnet, frame []byte) (n int, err error) {
 func (l *link) WritePackets(pkts stack.PacketBufferList) (int, tcpip.Error) {
 	list := pkts.AsSlice()
 	for _, pkt := range list {
-		var vnet [vnetSize]byte
-		offload(vnet[:], pkt)
-		pieces := make([][]byte, 1, 8)
-		pieces[0] = vnet[:]
-		pieces = append(pieces, pkt.AsSlices()...)
 		if to := pkt.EgressRoute.RemoteLinkAddress; isGroup(to) {
-			l.flood(nil, pieces)
-		} else if p := l.port(to); p != nil {
-			p.writeFrame(pieces)
+			l.flood(nil, framed(pkt))
+		} else if p := l.port(to); p != nil && !p.acks.hold(pkt) {
+			p.writePacket(pkt)
 		}
 	}
 	return len(list), nil
+}
+
+func (p *port) writePacket(pkt *stack.PacketBuffer) { p.writeFrame(framed(pkt)) }
+
+// framed is what a device reads of a packet.
+func framed(pkt *stack.PacketBuffer) [][]byte {
+	vnet := make([]byte, vnetSize)
+	offload(vnet, pkt)
+	return append(append(make([][]byte, 0, 8), vnet), pkt.AsSlices()...)
 }
 
 func (p *port) writeFrame(pieces [][]byte) {
