@@ -12,8 +12,12 @@ import (
 // The stack acknowledges all that comes at once. What answers a short request carries an acknowledgement itself, and so the one
 // before it, a packet of its own, is held for a moment, as kernels do (RFC 1122, 4.2.3.2).
 
-// holdTime is the longest time that one is held: 2 ms to twice that.
+// holdTime is the period of the clock that ends it: one is held for up to twice as long.
 const holdTime = 2 * time.Millisecond
+
+// holdPause is how many go at once after one that was held for nothing. Whoever sends a request in two pieces may wait for the
+// acknowledgement of the first before the second goes (RFC 896), and would for each.
+const holdPause = 16
 
 // heldBytes is the most that a held one may acknowledge: whoever sends more at once waits for it.
 const heldBytes = 2048
@@ -25,6 +29,7 @@ type acks struct {
 	mu      sync.Mutex
 	flow    ackFlow // whose packet went last, or is held
 	number  uint32  // what has been acknowledged of it
+	pause   int     // how many are not to be held
 	held    *stack.PacketBuffer
 	aged    bool // the clock has seen it
 	ticking bool
@@ -52,7 +57,7 @@ func (a *acks) hold(pkt *stack.PacketBuffer) bool {
 	defer a.mu.Unlock()
 	if flow != a.flow { // one that goes between two of another has to wait no longer either
 		a.send()
-		a.flow, a.number = flow, number
+		a.flow, a.number, a.pause = flow, number, 0
 		return false
 	}
 	covered := number - a.number
@@ -60,6 +65,10 @@ func (a *acks) hold(pkt *stack.PacketBuffer) bool {
 	a.number = number
 	const longest = header.TCPMinimumSize + 12 // with a timestamp, but no ranges: those tell of a loss
 	if again || pkt.Data().Size() > 0 || h.Flags() != header.TCPFlagAck || len(h) > longest || covered == 0 || covered > heldBytes {
+		return false
+	}
+	if a.pause > 0 {
+		a.pause--
 		return false
 	}
 	a.held, a.aged = pkt.IncRef(), false
@@ -97,6 +106,7 @@ func (a *acks) tick() {
 		return
 	case a.aged:
 		a.send()
+		a.pause = holdPause
 	default:
 		a.aged = true
 	}
