@@ -233,7 +233,15 @@ func (s *Store) dropLink(link string) error {
 	if what, _ := s.brokenLink(link); what == "" {
 		return nil
 	}
-	return os.Remove(link)
+	if err := os.Remove(link); err != nil {
+		return err
+	}
+	// Answers that were kept name the layer still, and are right for as long as the index stays.
+	index, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	return s.writeIndex(index)
 }
 
 // Complete says whether all blobs of an image are here, so that it can be sent elsewhere.

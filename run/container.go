@@ -41,7 +41,13 @@ func (h *Host) Create(ctx context.Context, config Config, f Fetch) (*Container, 
 		return nil, err
 	}
 	// Only now can nobody remove it. Its layers may all be there still, for another image.
-	if err := h.Images.Still(img); err != nil {
+	err = h.Images.Still(img)
+	for _, dir := range h.Images.Dirs(img) {
+		if err == nil {
+			_, err = os.Stat(dir) // else it is found out only when it is mounted
+		}
+	}
+	if err != nil {
 		inUse.Close()
 		return nil, fmt.Errorf("image %q: removed this moment: %w", config.Image, err)
 	}

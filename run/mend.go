@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -388,7 +387,8 @@ func (h *Host) imageUse() (used map[string]bool, idle bool, err error) {
 	return used, idle, err
 }
 
-// mendImages sets something right that is wrong with images, if they are used as they were when that was found.
+// mendImages sets something right that is wrong with images, unless one of them has come into use since that was found. What is
+// used no longer, as after the mend of what a killed hull has left, makes it no less right.
 func (h *Host) mendImages(used map[string]bool, idle bool, mend func() error) error {
 	alone, err := h.HoldImages(true)
 	if err != nil {
@@ -396,8 +396,12 @@ func (h *Host) mendImages(used map[string]bool, idle bool, mend func() error) er
 	}
 	defer alone.Close()
 	now, nowIdle, err := h.imageUse()
-	if err == nil && (nowIdle != idle || !maps.Equal(now, used)) {
-		err = errors.New("a container was made, started or removed meanwhile: check again")
+	fresh := idle && !nowIdle
+	for name := range now {
+		fresh = fresh || !used[name]
+	}
+	if err == nil && fresh {
+		err = errors.New("a container was made or started meanwhile: check again")
 	}
 	if err != nil {
 		return err
