@@ -445,7 +445,8 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 	return err
 }
 
-// NetworkUsers gives the containers that are to be attached to each network when they start, or are, by the network's name.
+// NetworkUsers gives the containers that are to be attached to each network when they start, or are, by its name, or by
+// its ID where somebody has called it so.
 func (h *Host) NetworkUsers() (map[string][]string, error) {
 	ids, err := entries(h.containers())
 	if err != nil {

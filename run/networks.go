@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/hullrun/hull/network"
@@ -50,7 +51,7 @@ func (h *Host) PruneNetworks(accept func(*network.Network) bool) (names []string
 	}
 	var errs []error
 	for _, n := range list {
-		if n.Predefined() || len(users[n.Name]) > 0 || !accept(n) {
+		if n.Predefined() || isUsed(n, users) || !accept(n) {
 			continue
 		}
 		if err := h.RemoveNetwork(n.Name); errors.Is(err, network.ErrInUse) || errors.Is(err, network.ErrNotFound) {
@@ -62,6 +63,16 @@ func (h *Host) PruneNetworks(accept func(*network.Network) bool) (names []string
 		names = append(names, n.Name)
 	}
 	return names, errors.Join(errs...)
+}
+
+// isUsed says whether a container is to be attached to a network, which somebody may have called by its ID, or the beginning of it.
+func isUsed(n *network.Network, users map[string][]string) bool {
+	for ref := range users {
+		if ref == n.Name || strings.HasPrefix(n.ID, ref) {
+			return true
+		}
+	}
+	return false
 }
 
 // NetworkDocument is a network as docker network inspect shows it.

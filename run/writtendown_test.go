@@ -246,7 +246,65 @@ func TestMendedLater(t *testing.T) {
 		t.Errorf("a container that runs loses a layer: %v", err)
 	}
 	status(Created)
+	if img, err := h.Images.Lookup("full"); err != nil || len(img.Layers) == 0 {
+		t.Error(img, err)
+	}
 	if err := list[0].mend(); err != nil || links() != before-1 {
 		t.Error(err)
+	}
+	if img, err := h.Images.Lookup("full"); err != nil || len(img.Layers) > 0 {
+		t.Errorf("%+v, %v: an answer from before is taken for right", img, err)
+	}
+}
+
+// TestMendedTogether: a round that buries a container, and so changes what is used, mends an image too.
+func TestMendedTogether(t *testing.T) {
+	h := volumeHost(t)
+	addImage(t, h, "full", nil)
+	c := create(t, h, Config{Image: "full"})
+	c.Status = Running
+	if err := c.save(); err != nil {
+		t.Fatal(err)
+	}
+	c.imageNoted()
+	if err := os.RemoveAll(h.Images.LayerDir(c.image.Layers[0])); err != nil {
+		t.Fatal(err)
+	}
+	list, err := h.flawedImages(false)
+	if err != nil || len(list) != 1 || list[0].mend == nil {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	c.Close()
+	if err := c.Remove(RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := list[0].mend(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestNetworkByID: a network that a container calls by its ID is used like one that it calls by name.
+func TestNetworkByID(t *testing.T) {
+	h := volumeHost(t)
+	addImage(t, h, "full", nil)
+	n, err := h.CreateNetwork(t.Context(), network.Config{Name: "mine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := n.ID[:12]
+	c := create(t, h, Config{Image: "full", Network: NetworkConfig{Mode: short, Networks: []NetworkWish{{Name: short}}}})
+	if err := c.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	pruneNetworks(t, h)
+	if _, err := h.Network("mine"); err != nil {
+		t.Error("a container has lost its network:", err)
+	}
+	if err := c.Remove(RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
+	pruneNetworks(t, h)
+	if _, err := h.Network("mine"); err == nil {
+		t.Error("a network stays that nobody uses")
 	}
 }
