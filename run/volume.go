@@ -295,15 +295,16 @@ func (h *Host) RemoveVolume(name string) error {
 	if _, err := h.Volume(name); errors.Is(err, ErrNotFound) {
 		return err
 	}
-	if err := h.checkNotTaken(name); err != nil {
-		return err
-	}
+	taken := h.checkNotTaken(name)
 	users, err := h.VolumeUsers()
 	if err != nil {
 		return err
 	}
 	if who := users[name]; len(who) > 0 {
 		return fmt.Errorf("remove %s: volume is in use - [%s]", name, strings.Join(who, ", "))
+	}
+	if taken != nil {
+		return taken
 	}
 	return h.removeVolume(name)
 }
@@ -355,23 +356,21 @@ func (h *Host) PruneVolumes(accept func(*Volume) bool) (names []string, freed in
 	if err != nil {
 		return nil, 0, err
 	}
-	var failed []error
-	list = slices.DeleteFunc(list, func(v *Volume) bool {
-		if !accept(v) {
-			return true
-		}
-		err := h.checkNotTaken(v.Name)
-		if err != nil && !errors.Is(err, errLocked) {
-			failed = append(failed, err)
-		}
-		return err != nil
-	})
+	list = slices.DeleteFunc(list, func(v *Volume) bool { return !accept(v) })
+	taken := map[string]error{}
+	for _, v := range list {
+		taken[v.Name] = h.checkNotTaken(v.Name)
+	}
 	users, err := h.VolumeUsers()
 	if err != nil {
-		return nil, 0, errors.Join(append(failed, err)...)
+		return nil, 0, err
 	}
+	var failed []error
 	for _, v := range list {
-		if len(users[v.Name]) > 0 {
+		if err := taken[v.Name]; len(users[v.Name]) > 0 || errors.Is(err, errLocked) {
+			continue
+		} else if err != nil {
+			failed = append(failed, err)
 			continue
 		}
 		size := v.Size()
