@@ -128,7 +128,7 @@ func (s *session) askLogin(ctx context.Context, o *loginOptions) error {
 	}
 	if o.user == "" {
 		fmt.Fprint(s.out, "Username: ")
-		line, err := during(ctx, func() (string, error) { return bufio.NewReaderSize(s.in, 16).ReadString('\n') })
+		line, err := during(ctx, s.line)
 		if err != nil {
 			return err
 		}
@@ -150,23 +150,26 @@ func (s *session) askPassword(ctx context.Context, o *loginOptions) error {
 		return os.NewSyscallError("ioctl TCGETS", err)
 	}
 	silent := *before
-	silent.Lflag &^= unix.ECHO
+	silent.Iflag |= unix.ICRNL
+	silent.Lflag = silent.Lflag&^unix.ECHO | unix.ICANON | unix.ISIG
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &silent); err != nil {
 		return os.NewSyscallError("ioctl TCSETS", err)
 	}
 	// Whoever is interrupted wants to see again what he types.
 	defer func() { _ = unix.IoctlSetTermios(fd, unix.TCSETS, before) }()
 	fmt.Fprint(s.out, "Password: ")
-	o.password, err = during(ctx, func() (string, error) {
-		b, err := term.ReadPassword(fd)
-		return string(b), err
-	})
+	// It is only read there: term.ReadPassword would set the terminal too, and when somebody interrupts at once, after us.
+	line, err := during(ctx, s.line)
+	o.password = strings.TrimRight(line, "\r\n")
 	fmt.Fprintln(s.out)
 	if err == nil && o.password == "" {
 		err = errors.New("password is empty")
 	}
 	return err
 }
+
+// line is a line of standard input, a terminal, which gives one at a time.
+func (s *session) line() (string, error) { return bufio.NewReaderSize(s.in, 16).ReadString('\n') }
 
 // during waits for what takes no context, somebody to type or to open the other end of a pipe, or for ctx to end.
 func during[T any](ctx context.Context, wait func() (T, error)) (T, error) {
