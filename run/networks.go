@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/hullrun/hull/network"
@@ -49,9 +48,15 @@ func (h *Host) PruneNetworks(accept func(*network.Network) bool) (names []string
 	if err != nil {
 		return nil, err
 	}
+	used := map[string]bool{} // by ID, for a container may call its network by that, or by the beginning of it
+	for ref := range users {
+		if n, err := h.Networks().Find(ref); err == nil {
+			used[n.ID] = true
+		}
+	}
 	var errs []error
 	for _, n := range list {
-		if n.Predefined() || isUsed(n, users) || !accept(n) {
+		if n.Predefined() || used[n.ID] || !accept(n) {
 			continue
 		}
 		if err := h.RemoveNetwork(n.Name); errors.Is(err, network.ErrInUse) || errors.Is(err, network.ErrNotFound) {
@@ -63,16 +68,6 @@ func (h *Host) PruneNetworks(accept func(*network.Network) bool) (names []string
 		names = append(names, n.Name)
 	}
 	return names, errors.Join(errs...)
-}
-
-// isUsed says whether a container is to be attached to a network, which somebody may have called by its ID, or the beginning of it.
-func isUsed(n *network.Network, users map[string][]string) bool {
-	for ref := range users {
-		if ref == n.Name || strings.HasPrefix(n.ID, ref) {
-			return true
-		}
-	}
-	return false
 }
 
 // NetworkDocument is a network as docker network inspect shows it.

@@ -296,9 +296,29 @@ func TestNetworkByID(t *testing.T) {
 	if err := c.Keep(); err != nil {
 		t.Fatal(err)
 	}
+	// One whose ID begins with the name of another is not used by whoever uses that.
+	if _, err := h.CreateNetwork(t.Context(), network.Config{Name: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	other, err := h.Network("other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.CreateNetwork(t.Context(), network.Config{Name: other.ID[:4]}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.change(func(s *State) error {
+		s.Config.Network.Networks = append(s.Config.Network.Networks, NetworkWish{Name: other.ID[:4]})
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 	pruneNetworks(t, h)
 	if _, err := h.Network("mine"); err != nil {
 		t.Error("a container has lost its network:", err)
+	}
+	if _, err := h.Network("other"); err == nil {
+		t.Error("a network stays whose ID begins like another's name")
 	}
 	if err := c.Remove(RemoveOptions{}); err != nil {
 		t.Error(err)
