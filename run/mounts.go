@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/layers"
 )
@@ -195,14 +193,11 @@ func (c *Container) takeVolumes() ([]*Volume, error) {
 		if volumes[i], err = c.host.createVolume(wish, maker); err != nil {
 			return nil, err
 		}
-		use, err := os.Open(c.host.volumeDir(m.Source))
+		use, err := c.host.useVolume(m.Source)
 		if err != nil {
-			return nil, fmt.Errorf("use volume %s: %w", m.Source, err)
+			return nil, err
 		}
 		c.volumesInUse = append(c.volumesInUse, use)
-		if err := flock(use, unix.LOCK_SH); err != nil { // its maker lets go in a moment
-			return nil, fmt.Errorf("use volume %s: %w", m.Source, err)
-		}
 	}
 	return volumes, nil
 }

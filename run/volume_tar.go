@@ -67,12 +67,19 @@ func (h *Host) takeVolume(name string) (v *Volume, use *os.File, err error) {
 	if v, err = h.Volume(name); err != nil {
 		return nil, nil, err
 	}
-	if use, err = os.Open(h.volumeDir(name)); err != nil {
-		return nil, nil, err
+	use, err = h.useVolume(name)
+	return v, use, err
+}
+
+// useVolume opens a volume's directory and locks it, so that nobody removes it. The caller holds the volumes.
+func (h *Host) useVolume(name string) (*os.File, error) {
+	use, err := os.Open(h.volumeDir(name))
+	if err != nil {
+		return nil, fmt.Errorf("use volume %s: %w", name, err)
 	}
 	if err := flock(use, unix.LOCK_SH); err != nil { // its maker lets go in a moment
 		use.Close()
-		return nil, nil, fmt.Errorf("use volume %s: %w", name, err)
+		return nil, fmt.Errorf("use volume %s: %w", name, err)
 	}
-	return v, use, nil
+	return use, nil
 }

@@ -528,33 +528,13 @@ func TestVolumeWrittenDown(t *testing.T) {
 			h := volumeHost(t)
 			addImage(t, h, "full", nil, nil)
 			c := volumeContainer(t, h, "full", "mine:/x")
-			last := filepath.Join(h.containers(), "z") // after c.ID, which is hexadecimal
-			pipe := filepath.Join(last, stateFile)
-			if err := errors.Join(os.Mkdir(last, 0o700), unix.Mkfifo(pipe, 0o600)); err != nil {
-				t.Fatal(err)
-			}
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				remove(h)
-			}()
-			held := -1
-			for open := true; open && held < 0; {
-				held, _ = unix.Open(pipe, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) // fails while nobody reads
-				select {
-				case <-done:
-					open = false
-				case <-time.After(time.Millisecond):
-				}
-			}
+			removed, goOn := heldInList(t, h, func() { remove(h) })
 			if err := c.save(); err != nil {
 				t.Error(err)
 			}
 			c.Close()
-			if held >= 0 {
-				unix.Close(held)
-			}
-			<-done
+			goOn()
+			<-removed
 			if _, err := h.Volume("mine"); err != nil {
 				t.Error("a container has lost its volume:", err)
 			}

@@ -48,20 +48,32 @@ func untilWaits(path string, do func()) (done chan struct{}) {
 	return done
 }
 
-// heldInList makes somebody who lists containers stop there, and gives the function that waits until he does, and lets him go on:
-// a pipe lies in the place of one's state.
-func heldInList(t *testing.T, h *Host) (reached func() (goOn func())) {
+// heldInList does something in the background until it lists containers, where it stops until goOn is called, or until it has
+// ended without: a pipe lies in the place of one's state.
+func heldInList(t *testing.T, h *Host, do func()) (done chan struct{}, goOn func()) {
 	t.Helper()
 	pipe := filepath.Join(h.containers(), "z", stateFile) // after every ID, which is hexadecimal
 	if err := errors.Join(os.MkdirAll(filepath.Dir(pipe), 0o700), unix.Mkfifo(pipe, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return func() func() {
-		f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // waits for a reader
-		if err != nil {
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		do()
+	}()
+	for {
+		f, err := os.OpenFile(pipe, os.O_WRONLY|unix.O_NONBLOCK, 0)
+		if err == nil {
+			return done, func() { f.Close() }
+		}
+		if !errors.Is(err, unix.ENXIO) { // which it is while nobody reads
 			t.Fatal(err)
 		}
-		return func() { f.Close() }
+		select {
+		case <-done:
+			return done, func() {}
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 
@@ -196,14 +208,13 @@ func TestVolumeImportHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer tar.Close()
-	reached := heldInList(t, h)
-	removed := make(chan error, 1)
-	go func() { removed <- h.RemoveVolume("mine") }()
-	goOn := reached()
+	var removeErr error
+	removed, goOn := heldInList(t, h, func() { removeErr = h.RemoveVolume("mine") })
 	imported := untilWaits(filepath.Join(h.Root, "volumes.lock"), func() { err = h.ImportVolume(t.Context(), "mine", tar) })
 	goOn()
 	<-imported
-	if removeErr := <-removed; err == nil || !errors.Is(err, ErrNotFound) || removeErr != nil {
+	<-removed
+	if err == nil || !errors.Is(err, ErrNotFound) || removeErr != nil {
 		t.Errorf("import: %v, remove: %v", err, removeErr)
 	}
 }
