@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -39,7 +40,12 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hull": main})
 }
 
+//go:embed testdata/until.sh
+var untilScript []byte
+
 // TestScripts performs the sessions in testdata/scripts. Each has a store of its own below its working directory.
+//
+// Each finds until.sh there, which waits for what it is told, and says so if that does not come.
 //
 // Beside testscript's own words scripts know "status N COMMAND...", which wants exactly that exit status, "image DIR
 // VOLUME...", which makes an OCI layout of busybox with volumes, "listening PORT", which waits until somebody listens there
@@ -77,7 +83,7 @@ func TestScripts(t *testing.T) {
 				env.Defer(giveBack)
 			}
 			env.Defer(func() { emptyStore(env) })
-			return os.MkdirAll(home, 0o700)
+			return errors.Join(os.MkdirAll(home, 0o700), os.WriteFile(filepath.Join(env.WorkDir, "until.sh"), untilScript, 0o644))
 		},
 		Condition: func(name string) (bool, error) { return condition(name, shared) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "listening": listening, "explained": explained, "keys": keys, "sign": sign,
