@@ -69,8 +69,8 @@ func (h *Host) Networks() *network.Networks {
 	return &network.Networks{Dir: filepath.Join(h.Root, "networks"), UserSpace: h.rootless, Warn: h.Warn, StartNames: h.startNames}
 }
 
-// checkNetworks refuses networks that there are not. Another container whose network is to be shared is noted by its ID: it may be
-// renamed.
+// checkNetworks refuses networks that there are not, and calls those that there are by their names. Another container whose
+// network is to be shared is noted by its ID: it may be renamed.
 func (h *Host) checkNetworks(n *NetworkConfig) error {
 	if h.usesHelper(n) {
 		return h.checkHelper(n)
@@ -82,12 +82,19 @@ func (h *Host) checkNetworks(n *NetworkConfig) error {
 		}
 		return err
 	}
-	for _, w := range n.Networks {
-		if _, err := h.network(w.Name); err != nil {
+	return h.nameNetworks(n)
+}
+
+// nameNetworks notes networks by their names, which somebody may have given by ID. The mode stays as it was given, as in Docker.
+func (h *Host) nameNetworks(n *NetworkConfig) error {
+	for i := range n.Networks {
+		found, err := h.network(n.Networks[i].Name)
+		if err != nil {
 			return err
 		}
+		n.Networks[i].Name = found.Name
 	}
-	return nil
+	return n.checkWishes() // two words may name one network
 }
 
 // network finds a network that containers can be attached to.

@@ -33,15 +33,13 @@ func (h *Host) usesHelper(n *NetworkConfig) bool {
 	return n.alone() || h.rootless && n.named()
 }
 
-// checkHelper refuses networks that there are not, and a list that is none.
+// checkHelper is checkNetworks for those that are a process; it refuses a list that is none, too.
 func (h *Host) checkHelper(n *NetworkConfig) error {
 	if n.pasta() {
 		return findPasta()
 	}
-	for _, w := range n.Networks {
-		if _, err := h.network(w.Name); err != nil {
-			return err
-		}
+	if err := h.nameNetworks(n); err != nil {
+		return err
 	}
 	if n.Mode == modeAllow {
 		_, err := usernet.ParseAllow(n.Allow)
