@@ -32,7 +32,7 @@ func etcFiles(s, from *State) (files []ns.File) {
 	add("/etc/hostname", name+"\n")
 	conf := *n
 	if resolver := from.resolver(); resolver != "" {
-		if conf.DNS = []string{resolver}; resolver == network.Resolver {
+		if conf.DNS = []string{resolver}; resolver == network.Resolver || n.hasNames() {
 			conf.DNSOptions = undotted(conf.DNSOptions)
 		}
 	}

@@ -39,13 +39,15 @@ func helpNames(dir string) error {
 	return network.ServeNames(dir, os.NewFile(listenerFD, "listener"))
 }
 
-// wantsNames says whether a container on bridges asks hull for names: on networks that somebody has made, and where the host
-// knows no resolver but on its loopback, which is not the container's.
+// hasNames says whether the container finds others by name: on networks that somebody has made.
+func (n *NetworkConfig) hasNames() bool {
+	return slices.ContainsFunc(n.Networks, func(w NetworkWish) bool { return w.Name != network.Bridge })
+}
+
+// wantsNames says whether a container on bridges asks hull for names: where it finds others by name, and where the host knows no
+// resolver but on its loopback, which is not the container's.
 func (n *NetworkConfig) wantsNames() bool {
-	if slices.ContainsFunc(n.Networks, func(w NetworkWish) bool { return w.Name != network.Bridge }) {
-		return true
-	}
-	return len(n.Networks) > 0 && len(n.DNS) == 0 && len(hostResolvers()) == 0
+	return n.hasNames() || len(n.Networks) > 0 && len(n.DNS) == 0 && len(hostResolvers()) == 0
 }
 
 // hostResolvers are those of the host that a container can reach too.
