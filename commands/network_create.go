@@ -50,7 +50,7 @@ func networkCreateCommand(s *session) ([]*option, action) {
 			return err
 		}
 		for key := range c.Options {
-			if key != network.MTUOption {
+			if key != network.MTUOption && key != network.OptionAllow {
 				s.warn("--opt %s: kept, and without effect", key)
 			}
 		}
