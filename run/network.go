@@ -45,14 +45,6 @@ type NetworkEnd struct {
 	Resolver string `json:",omitempty"`
 }
 
-// PublishedPort is a port of the container that a port of the host leads to; HostIP is "" for all addresses.
-type PublishedPort struct {
-	HostIP         string
-	HostPort, Port uint16
-	Protocol       string
-	HostLast       uint16 `json:",omitempty"` // HostPort is to be the first that is free up to this one
-}
-
 // modeContainer begins the Mode of a container that shares another's network.
 const modeContainer = "container:"
 
@@ -170,39 +162,6 @@ func (c *Container) endpoint(w NetworkWish, before []NetworkEnd) (*network.Endpo
 func addressOf(text string) netip.Addr {
 	p, _ := netip.ParsePrefix(text)
 	return p.Addr()
-}
-
-// toPublish are the ports of -p, and with -P the exposed ones.
-func (s *start) toPublish() (list []network.Port, err error) {
-	n := &s.Config.Network
-	for _, spec := range n.Publish {
-		ports, err := network.ParsePort(spec)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, ports...)
-	}
-	if !n.PublishAll {
-		return list, nil
-	}
-	var exposed []string
-	for p := range mergePorts(s.image.Config.Config.ExposedPorts, n.Expose) {
-		exposed = append(exposed, p)
-	}
-	slices.Sort(exposed)
-	for _, p := range exposed {
-		ports, err := network.ParsePort(p)
-		if err != nil {
-			s.host.warn("publish-all: %v", err)
-			continue
-		}
-		for _, p := range ports {
-			if !slices.ContainsFunc(list, func(o network.Port) bool { return o.Port == p.Port && o.Protocol == p.Protocol }) {
-				list = append(list, p)
-			}
-		}
-	}
-	return list, nil
 }
 
 func endOf(e *network.Endpoint) NetworkEnd {
@@ -491,51 +450,6 @@ func (h *Host) leftNetworks() (list []problem, err error) {
 		list = append(list, problem{"network " + name + ": its bridge serves a container that is gone", h.Networks().Mend})
 	}
 	return list, err
-}
-
-// publicPorts are the container's ports in Docker's form: those that are exposed, and where published ones are on the host.
-func publicPorts(s *State, exposed map[string]struct{}) map[string][]DocPort {
-	ports := map[string][]DocPort{}
-	if !s.Status.Alive() || !s.Config.Network.named() {
-		return ports
-	}
-	for p := range exposed {
-		ports[p] = nil
-	}
-	for _, e := range s.Ends {
-		for _, p := range e.Ports {
-			key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
-			port := strconv.Itoa(int(p.HostPort))
-			ports[key] = append(ports[key], DocPort{cmp.Or(p.HostIP, "0.0.0.0"), port})
-			if p.HostIP == "" && e.IP6 != "" {
-				ports[key] = append(ports[key], DocPort{"::", port})
-			}
-		}
-	}
-	return ports
-}
-
-// portBindings are the ports that were asked for, in Docker's form.
-func portBindings(n *NetworkConfig) map[string][]DocPort {
-	bindings := map[string][]DocPort{}
-	for _, spec := range n.Publish {
-		list, _ := network.ParsePort(spec)
-		for _, p := range list {
-			d := DocPort{}
-			if p.HostIP.IsValid() {
-				d.HostIP = p.HostIP.String()
-			}
-			if p.HostPort != 0 {
-				d.HostPort = strconv.Itoa(int(p.HostPort))
-			}
-			if p.HostLast != 0 {
-				d.HostPort += "-" + strconv.Itoa(int(p.HostLast))
-			}
-			key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
-			bindings[key] = append(bindings[key], d)
-		}
-	}
-	return bindings
 }
 
 // describeNetwork is how the container is reached.

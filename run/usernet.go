@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/hullrun/hull/network"
 	"github.com/hullrun/hull/network/usernet"
 )
 
@@ -108,14 +107,6 @@ func (h *Host) resolverOf(name string) (string, error) {
 		return "", err
 	}
 	return n.Subnets[0].Gateway.String(), nil
-}
-
-func publishedPort(p network.Port) PublishedPort {
-	out := PublishedPort{HostPort: p.HostPort, HostLast: p.HostLast, Port: p.Port, Protocol: p.Protocol}
-	if p.HostIP.IsValid() {
-		out.HostIP = p.HostIP.String()
-	}
-	return out
 }
 
 // orderFor tells the helper of a network what the container's end there is like.
