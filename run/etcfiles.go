@@ -43,11 +43,14 @@ func etcFiles(s, from *State) (files []ns.File) {
 	return files
 }
 
-// resolver is whom the container asks: hull, if one of its networks has names, else its first network's own; "" for the host's.
+// resolver is whom the container asks: hull, if one of its networks has names, else the own of its first network that leads out,
+// for one that does not answers for containers alone; "" for the host's.
 func (s *State) resolver() string {
-	switch {
+	switch out := outward(s.Ends); {
 	case s.asksNames():
 		return network.Resolver
+	case out != nil:
+		return out.Resolver
 	case len(s.Ends) == 0:
 		return ""
 	}
@@ -127,10 +130,8 @@ func hosts(n *NetworkConfig, name string, ends []NetworkEnd) string {
 // hostGateway is the host as the container sees it: the gateway of its first network that has one, or itself where it shares the
 // host's; "" for one that sees no host.
 func hostGateway(n *NetworkConfig, ends []NetworkEnd) string {
-	for _, e := range ends {
-		if e.Gateway != "" {
-			return e.Gateway
-		}
+	if out := outward(ends); out != nil {
+		return out.Gateway
 	}
 	if n.Mode == network.Host {
 		return "127.0.0.1"

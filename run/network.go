@@ -134,6 +134,17 @@ func (s *start) reserve(ctx context.Context) error {
 	return nil
 }
 
+// outward is the first of a container's ends that leads out of its network, by which the container reaches everybody else; nil for
+// none.
+func outward(ends []NetworkEnd) *NetworkEnd {
+	for i := range ends {
+		if ends[i].Gateway != "" {
+			return &ends[i]
+		}
+	}
+	return nil
+}
+
 // endpoint turns a wish into what network asks for. A container that starts again gets the addresses it had, if they are free.
 func (c *Container) endpoint(w NetworkWish, before []NetworkEnd) (*network.Endpoint, error) {
 	e := &network.Endpoint{Container: c.ID, Name: c.Name, Network: w.Name, Aliases: w.Aliases, MAC: w.MAC}
