@@ -48,35 +48,73 @@ func (s *Networks) open(n *Network) {
 	}
 }
 
-// closed lists what of the host's others keeps packets from passing, and what it is to be.
-func (n *Network) closed() (list []setting, err error) {
+// closed lists what of the host's others keeps packets from passing, and what it is to be. With the settings of a family is the
+// switch for all, also where it stays as it is: who changes that later has changed the others, see overruled.
+func (n *Network) closed(links uplinks) (list []setting) {
 	want := func(family, link, name, value string) {
 		if was := sysctl(family, link, name); was != value && was != "" {
 			list = append(list, setting{family, link, name, was, value})
 		}
 	}
-	links, err := uplinks()
-	if err != nil {
-		return nil, err
-	}
-	for _, link := range links {
+	for _, link := range links.up {
 		want("ipv4", link, "forwarding", "1")
 	}
-	switch {
-	case !n.IPv6 || sysctl("ipv6", "all", "forwarding") == "1":
-	case sysctl("ipv6", "default", "force_forwarding") != "":
-		for _, link := range links {
+	if all := sysctl("ipv4", "all", "forwarding"); len(list) > 0 {
+		list = append(list, setting{"ipv4", "all", "forwarding", all, all})
+	}
+	if !n.IPv6 || sysctl("ipv6", "all", "forwarding") == "1" {
+		return list
+	}
+	if sysctl("ipv6", "default", "force_forwarding") != "" {
+		for _, link := range links.up {
 			want("ipv6", link, "force_forwarding", "1")
 		}
-	default:
-		for _, link := range links {
-			if sysctl("ipv6", link, "accept_ra") == "1" {
-				want("ipv6", link, "accept_ra", "2")
-			}
-		}
-		want("ipv6", "all", "forwarding", "1")
+		return append(list, setting{"ipv6", "all", "forwarding", "0", "0"})
 	}
-	return list, nil
+	for _, link := range links.up {
+		if sysctl("ipv6", link, "accept_ra") == "1" {
+			want("ipv6", link, "accept_ra", "2")
+		}
+	}
+	for _, link := range links.all { // as the switch does; some may be on, which it forgets when it goes off
+		list = append(list, setting{"ipv6", link, "forwarding", sysctl("ipv6", link, "forwarding"), "1"})
+	}
+	return append(list, setting{"ipv6", "all", "forwarding", "0", "1"})
+}
+
+// merge adds to what is changed already, in the place of what has been overruled, and says whether there was anything to add.
+func merge(changed, list []setting) (all []setting, more bool) {
+	for _, c := range list {
+		if !slices.Contains(changed, c) {
+			changed = slices.DeleteFunc(changed, func(o setting) bool { return o.Family == c.Family && o.Link == c.Link && o.Name == c.Name })
+			changed, more = append(changed, c), true
+		}
+	}
+	return changed, more
+}
+
+// overruled says whether somebody has set the switch for all since hull has changed these settings, and with it all of the family.
+func overruled(changed []setting, family string) bool {
+	return slices.ContainsFunc(changed, func(c setting) bool {
+		return c.Family == family && c.Link == "all" && sysctl(family, "all", c.Name) != c.Is
+	})
+}
+
+// guard keeps a host that was no router from being one between the interfaces it has. Others' that come later are left alone.
+type guard struct {
+	in  map[string][]string // by family: those whose packets hull has had the host send on
+	out []string            // where they are not to go
+}
+
+func guardFor(changed []setting, links uplinks) guard {
+	g := guard{in: map[string][]string{}, out: links.all}
+	for _, c := range changed {
+		passes := c.Name == "forwarding" || c.Name == "force_forwarding"
+		if passes && c.Link != "all" && !overruled(changed, c.Family) {
+			g.in[c.Family] = append(g.in[c.Family], c.Link)
+		}
+	}
+	return g
 }
 
 // publishesOnLoopback says whether a port is published that the host finds at 127.0.0.1.
@@ -91,21 +129,27 @@ func (n *Network) publishesOnLoopback() bool {
 	return false
 }
 
-// uplinks are the interfaces that are up and neither the loop nor hull's.
-func uplinks() (names []string, err error) {
+// uplinks are the interfaces that are neither the loop nor hull's: all, and those that are up.
+type uplinks struct{ all, up []string }
+
+func findUplinks() (found uplinks, err error) {
 	links, err := whole(netlink.LinkList)
 	if err != nil {
-		return nil, fmt.Errorf("list interfaces: %w", err)
+		return found, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
 		a := l.Attrs()
 		// A cable that is just being laid is listed before it has its master.
 		ours := a.Group&groupMark != 0
-		if a.Flags&net.FlagUp != 0 && a.Flags&net.FlagLoopback == 0 && a.MasterIndex == 0 && !ours {
-			names = append(names, a.Name)
+		if a.Flags&net.FlagLoopback != 0 || a.MasterIndex != 0 || ours {
+			continue
+		}
+		found.all = append(found.all, a.Name)
+		if a.Flags&net.FlagUp != 0 {
+			found.up = append(found.up, a.Name)
 		}
 	}
-	return names, nil
+	return found, nil
 }
 
 // changes is what the file holds. It counts for one run of the kernel.
@@ -147,27 +191,42 @@ func (s *Networks) writeChanged(list []setting) error {
 	return os.Rename(tmp, filepath.Join(s.Dir, forwardFile))
 }
 
-// giveBack undoes what forward has changed if no network but the one that is being taken down has anybody attached, except where
-// somebody else has changed it since.
+// giveBack undoes what apply has changed of each family that no network but the one that is being taken down has anybody attached
+// with, except where somebody else has changed it since.
 func (s *Networks) giveBack(leaving *Network) error {
 	list, err := s.changed()
 	if err != nil || len(list) == 0 {
 		return err
 	}
-	networks, err := s.List()
+	others, err := s.raised(leaving)
 	if err != nil {
 		return err
 	}
-	for _, n := range networks {
-		if n.Driver == "bridge" && n.ID != leaving.ID && linkExists(n.Interface()) {
-			return nil
-		}
-	}
-	slices.Reverse(list) // the switch for all first: it changes those of interfaces
+	var back, rest []setting
 	for _, c := range list {
-		if sysctl(c.Family, c.Link, c.Name) == c.Is {
-			setSysctl(c.Family, c.Link, c.Name, c.Was)
+		if slices.ContainsFunc(others, func(n *Network) bool { return c.Family == "ipv4" || n.IPv6 }) {
+			rest = append(rest, c)
+		} else if sysctl(c.Family, c.Link, c.Name) == c.Is && !(c.Name == "forwarding" && overruled(list, c.Family)) {
+			back = append(back, c)
 		}
 	}
-	return os.Remove(filepath.Join(s.Dir, forwardFile))
+	slices.Reverse(back) // the switch for all first: it changes those of interfaces
+	for _, c := range back {
+		setSysctl(c.Family, c.Link, c.Name, c.Was)
+	}
+	if len(rest) == 0 {
+		return os.Remove(filepath.Join(s.Dir, forwardFile))
+	}
+	if len(rest) < len(list) {
+		return s.writeChanged(rest)
+	}
+	return nil
+}
+
+// raised are the networks that have a bridge, but for one.
+func (s *Networks) raised(but *Network) ([]*Network, error) {
+	list, err := s.List()
+	return slices.DeleteFunc(list, func(n *Network) bool {
+		return n.Driver != "bridge" || n.ID == but.ID || !linkExists(n.Interface())
+	}), err
 }

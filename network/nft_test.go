@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/google/nftables"
@@ -58,9 +59,9 @@ func TestUplinks(t *testing.T) {
 		l.Name, l.Group = "hv012345678901", (&Network{ID: "0123"}).group()
 		must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: l, PeerName: "peer"}))
 		up(t, l.Name)
-		got, err := uplinks()
-		if must(t, err); len(got) != 1 || got[0] != "wire" {
-			t.Errorf("uplinks %q, want wire", got)
+		got, err := findUplinks()
+		if must(t, err); !slices.Equal(got.up, []string{"wire"}) || !slices.Equal(got.all, []string{"wire", "peer"}) {
+			t.Errorf("uplinks %q, want wire, and peer that is down", got)
 		}
 	})
 }

@@ -81,21 +81,10 @@ func TestRulesKept(t *testing.T) {
 	w.clean()
 }
 
-// secondWire gives the host another interface, 203.0.113.1, and returns who is at its other end, 203.0.113.2. The neighbour has
-// a route there by way of the host.
+// secondWire gives the host another interface, 203.0.113.1 and 2001:db8:1::1, see wire.
 func (w *world) secondWire() netns.NsHandle {
 	w.t.Helper()
-	beyond := newNamespace(w.t)
-	must(w.t, netns.Set(w.host))
-	must(w.t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "other"}, PeerName: "other", PeerNamespace: netlink.NsFd(beyond)}))
-	up(w.t, "other", "203.0.113.1/24")
-	dst, _ := netlink.ParseIPNet("203.0.113.0/24")
-	w.in(beyond, func() {
-		up(w.t, "other", "203.0.113.2/24")
-		must(w.t, netlink.RouteAdd(&netlink.Route{Gw: net.IPv4(203, 0, 113, 1)}))
-	})
-	w.in(w.neighbour, func() { must(w.t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.IPv4(198, 51, 100, 1)})) })
-	return beyond
+	return w.wire("other", "203.0.113.", "2001:db8:1::")
 }
 
 // toHostLoopback has a container send what is for 127.0.0.0/8 to the host by way of its gateway.

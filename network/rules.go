@@ -49,8 +49,8 @@ type rule struct {
 	exprs []expr.Any
 }
 
-// rules is the whole table. guarded are the interfaces whose forwarding hull has switched on.
-func (n *Network) rules(guarded []string) (list []rule) {
+// rules is the whole table.
+func (n *Network) rules(g guard) (list []rule) {
 	bridge := n.Interface()
 	add := func(chain string, parts ...[]expr.Any) {
 		r := rule{chain: chain}
@@ -87,10 +87,24 @@ func (n *Network) rules(guarded []string) (list []rule) {
 	add(chainForward, in(bridge, false), out(bridge, true), state(expr.CtStateBitESTABLISHED|expr.CtStateBitRELATED), verdict(expr.VerdictAccept))
 	add(chainForward, in(bridge, false), out(bridge, true), translated(), verdict(expr.VerdictAccept))
 	add(chainForward, in(bridge, false), out(bridge, true), verdict(expr.VerdictDrop))
-	// guard: a host that was no router does not become one between the interfaces it has. Others' that come later are left alone.
-	for _, link := range guarded {
-		add(chainForward, in(link, true), []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: chainGuard}})
-		add(chainGuard, out(link, true), verdict(expr.VerdictDrop))
+	return append(list, n.guarding(g)...)
+}
+
+// guarding are the rules that are a guard, of the network's families.
+func (n *Network) guarding(g guard) (list []rule) {
+	jump := &expr.Verdict{Kind: expr.VerdictJump, Chain: chainGuard}
+	for _, link := range g.in["ipv4"] {
+		list = append(list, rule{chainForward, append(of(unix.NFPROTO_IPV4), append(in(link, true), jump)...)})
+	}
+	for _, link := range g.in["ipv6"] {
+		if n.IPv6 {
+			list = append(list, rule{chainForward, append(of(unix.NFPROTO_IPV6), append(in(link, true), jump)...)})
+		}
+	}
+	if len(list) > 0 {
+		for _, link := range g.out {
+			list = append(list, rule{chainGuard, append(out(link, true), verdict(expr.VerdictDrop)...)})
+		}
 	}
 	return list
 }
@@ -131,7 +145,7 @@ func (p *Port) rules(e *Endpoint) (list []rule) {
 		if !to.IsValid() || p.HostIP.IsValid() && p.HostIP.Is4() != to.Is4() {
 			continue
 		}
-		family, loop := unix.NFPROTO_IPV4, netip.MustParsePrefix("127.0.0.0/8")
+		family, loop := byte(unix.NFPROTO_IPV4), netip.MustParsePrefix("127.0.0.0/8")
 		if to.Is6() {
 			family, loop = unix.NFPROTO_IPV6, netip.MustParsePrefix("::1/128")
 		}
@@ -180,12 +194,15 @@ func name(key expr.MetaKey, link string, equal bool) []expr.Any {
 func in(link string, equal bool) []expr.Any  { return name(expr.MetaKeyIIFNAME, link, equal) }
 func out(link string, equal bool) []expr.Any { return name(expr.MetaKeyOIFNAME, link, equal) }
 
+// of matches packets of a family, such as unix.NFPROTO_IPV6.
+func of(family byte) []expr.Any {
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{family})}
+}
+
 // local matches packets of a family to an address that is the host's.
-func local(family int) []expr.Any {
-	return []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{byte(family)}),
-		&expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true}, compare(true, binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)),
-	}
+func local(family byte) []expr.Any {
+	return append(of(family), &expr.Fib{Register: 1, FlagDADDR: true, ResultADDRTYPE: true},
+		compare(true, binary.NativeEndian.AppendUint32(nil, unix.RTN_LOCAL)))
 }
 
 // port matches a destination's port.
@@ -220,10 +237,7 @@ func address(p netip.Prefix, offset4, offset6 uint32, equal bool) []expr.Any {
 		family, offset = unix.NFPROTO_IPV6, offset6
 	}
 	size := (p.Bits() + 7) / 8 // no more of it is looked at
-	list := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, compare(true, []byte{family}),
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)},
-	}
+	list := append(of(family), &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: uint32(size)})
 	if rest := p.Bits() % 8; rest > 0 {
 		mask := bytes.Repeat([]byte{0xff}, size)
 		mask[size-1] <<= 8 - rest
@@ -258,42 +272,34 @@ func (s *Networks) apply(n *Network) error {
 	if err != nil {
 		return err
 	}
-	known := len(changed)
-	closed, err := n.closed()
+	links, err := findUplinks()
 	if err != nil {
 		return err
 	}
-	for _, c := range closed {
-		if !slices.Contains(changed, c) {
-			changed = append(changed, c)
+	closed := n.closed(links)
+	changed, more := merge(changed, closed)
+	guarded := []*Network{n}
+	if more { // any of the others may be the last one that guards
+		others, err := s.raised(n)
+		if err != nil {
+			return err
+		}
+		guarded = append(guarded, others...)
+	}
+	g := guardFor(changed, links)
+	for _, n := range guarded {
+		err := commit(func(conn *nftables.Conn) { write(conn, n.table(), n.rules(g)) })
+		if err != nil {
+			return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 		}
 	}
-	if err := n.applyGuarded(changed); err != nil {
-		return err
-	}
-	if len(changed) > known {
+	if more {
 		if err := s.writeChanged(changed); err != nil {
 			return err
 		}
 	}
 	for _, c := range closed {
 		setSysctl(c.Family, c.Link, c.Name, c.Is)
-	}
-	return nil
-}
-
-// applyGuarded writes the rules for a host of which this is changed.
-func (n *Network) applyGuarded(changed []setting) error {
-	var guarded []string
-	for _, c := range changed {
-		if c.Family == "ipv4" && c.Name == "forwarding" && sysctl("ipv4", "all", "forwarding") != "1" {
-			guarded = append(guarded, c.Link)
-		}
-	}
-	list := n.rules(guarded)
-	err := commit(func(conn *nftables.Conn) { write(conn, n.table(), list) })
-	if err != nil {
-		return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type world struct {
 	s         *Networks
 	host      netns.NsHandle
 	neighbour netns.NsHandle
+	was       map[string]string // the host's settings, see clean
 }
 
 // newWorld makes a host 198.51.100.1 and 2001:db8::1 and a neighbour .2 on the same wire, whose only route is that wire.
@@ -41,6 +42,7 @@ func newWorld(t *testing.T) *world {
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "wire"}, PeerName: "wire", PeerNamespace: netlink.NsFd(w.neighbour)}))
 	up(t, "wire", "198.51.100.1/24", "2001:db8::1/64")
 	w.in(w.neighbour, func() { up(t, "wire", "198.51.100.2/24", "2001:db8::2/64") })
+	w.was = settings(t)
 	return w
 }
 
@@ -215,9 +217,29 @@ func (w *world) clean() {
 			w.t.Errorf("table %s is left", tab.Name)
 		}
 	}
-	for _, k := range []string{"ipv4/conf/wire/forwarding", "ipv4/conf/all/forwarding", "ipv6/conf/all/forwarding", "ipv6/conf/wire/forwarding"} {
-		if got, err := os.ReadFile("/proc/sys/net/" + k); string(got) != "0\n" && err == nil {
-			w.t.Errorf("%s is %q", k, got)
+	for path, value := range settings(w.t) {
+		was, known := w.was[path]
+		if !known { // an interface that has come since
+			was = w.was[filepath.Join(filepath.Dir(filepath.Dir(path)), "default", filepath.Base(path))]
+		}
+		if value != was {
+			w.t.Errorf("%s is %s, was %s", path, value, was)
 		}
 	}
+}
+
+// settings are those of the host's interfaces that hull changes, by their paths.
+func settings(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	for _, name := range []string{"forwarding", "force_forwarding", "accept_ra", "route_localnet"} {
+		paths, err := filepath.Glob(sysctlPath("ipv[46]", "*", name))
+		must(t, err)
+		for _, p := range paths {
+			data, err := os.ReadFile(p)
+			must(t, err)
+			values[p] = strings.TrimSpace(string(data))
+		}
+	}
+	return values
 }
