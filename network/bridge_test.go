@@ -68,9 +68,15 @@ func TestBridge(t *testing.T) {
 		if _, err := net.DialTimeout("tcp", "[::1]:8082", 5*time.Second); !errors.Is(err, unix.ECONNREFUSED) {
 			t.Errorf("a published port on the IPv6 loopback: %v, want a refusal", err)
 		}
-		here := &Endpoint{Container: id("e5"), Name: "e", Network: "six", Ports: []Port{{HostIP: netip.IPv6Loopback(), HostPort: 8083, Port: 80, Protocol: "tcp"}}}
-		if err := w.s.Reserve(ctx, here); err == nil || !strings.Contains(err.Error(), "publish 127.0.0.1:8083") {
-			t.Error(err)
+		for _, no := range []struct{ at, network, hint string }{
+			{"::1", "six", "publish 127.0.0.1:8083"}, {"::1", Bridge, "publish 127.0.0.1:8083"},
+			{"::", Bridge, "network bridge has no IPv6: publish 0.0.0.0:8083"}, {"2001:db8::1", Bridge, "no IPv6"},
+		} {
+			e := &Endpoint{Container: id("e5"), Name: "e", Network: no.network,
+				Ports: []Port{{HostIP: netip.MustParseAddr(no.at), HostPort: 8083, Port: 80, Protocol: "tcp"}}}
+			if err := w.s.Reserve(ctx, e); err == nil || !strings.Contains(err.Error(), no.hint) {
+				t.Errorf("publish on %s of %s: %v", no.at, no.network, err)
+			}
 		}
 		w.barred(w.neighbour, "198.51.100.1:8081")
 		w.reaches(b, "198.51.100.1:8080", web.Gateway.String()) // a neighbour on the same bridge, and itself

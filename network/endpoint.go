@@ -74,9 +74,9 @@ func (s *Networks) Reserve(_ context.Context, e *Endpoint) error {
 	if err := n.place(e); err != nil {
 		return fmt.Errorf("network %s: %w", n.Name, err)
 	}
-	for _, p := range e.Ports {
-		if p.HostIP == netip.IPv6Loopback() && !s.UserSpace {
-			return fmt.Errorf("publish [::1]:%d: the kernel leads nothing from there to a bridge: publish 127.0.0.1:%d", p.HostPort, p.HostPort)
+	if !s.UserSpace {
+		if err := e.checkPorts(); err != nil {
+			return err
 		}
 	}
 	if err := s.choosePorts(e); err != nil {
@@ -88,6 +88,20 @@ func (s *Networks) Reserve(_ context.Context, e *Endpoint) error {
 	}
 	n.Endpoints[e.Container] = e
 	return s.write(n)
+}
+
+// checkPorts refuses ports of the host from which no rule leads to the endpoint.
+func (e *Endpoint) checkPorts() error {
+	for _, p := range e.Ports {
+		at := netip.AddrPortFrom(p.HostIP, p.HostPort)
+		switch {
+		case p.HostIP == netip.IPv6Loopback():
+			return fmt.Errorf("publish %s: the kernel leads nothing from there to a bridge: publish 127.0.0.1:%d", at, p.HostPort)
+		case p.HostIP.Is6() && !e.Address6.IsValid():
+			return fmt.Errorf("publish %s: network %s has no IPv6: publish 0.0.0.0:%d, or make a network by hull network create --ipv6", at, e.Network, p.HostPort)
+		}
+	}
+	return nil
 }
 
 // place gives the endpoint its addresses.
