@@ -195,6 +195,9 @@ func (n *Network) tune() {
 	set(ptr(tcpip.TCPModerateReceiveBufferOption(false)))
 	set(ptr(tcpip.TCPDelayEnabled(false)))
 	set(ptr(tcpip.CongestionControlOption("reno"))) // there is no congestion on a cable
+	// Nor is anything late there, so that TIME-WAIT (RFC 9293, 3.3.2) would protect from nothing. For its time the stack answers no
+	// beginning from the same port, which the container may have free already: it waits only itself where it ends first.
+	set(ptr(tcpip.TCPTimeWaitTimeoutOption(0)))
 }
 
 func ptr[T any](v T) *T { return &v }

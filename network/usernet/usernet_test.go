@@ -12,11 +12,14 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
 )
 
 // noise is a stream of bytes that a seed determines.
@@ -607,4 +610,64 @@ func TestEnds(t *testing.T) {
 	if left := leftDevices(t); len(left) > 0 {
 		t.Error("left:", left)
 	}
+}
+
+// TestPortAgain: a port that a connection has ended at can begin the next one to the same place. When the outside ends first, it is
+// the stack whose end would rest in TIME-WAIT, and nothing of the container's, which may use the port again at once.
+func TestPortAgain(t *testing.T) {
+	b, n := connected(t, Config{})
+	at := serveTCP(t, serverA, 0, func(c *net.TCPConn) { _, _ = io.WriteString(c, "bye") })
+	d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{Port: 40000}, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) })
+		return err
+	}}
+	for i := range 3 {
+		c, err := again(func() (c net.Conn, err error) {
+			b.do(func() { c, err = d.Dial("tcp", at.String()) })
+			return c, err
+		})
+		if err != nil {
+			t.Fatalf("connection %d from the same port: %v", i, err)
+		}
+		if got, err := io.ReadAll(c); err != nil || string(got) != "bye" {
+			t.Errorf("connection %d: %q, %v", i, got, err)
+		}
+		c.Close()
+	}
+
+	// And a client of a published port, whichever side ends first.
+	l := b.listen("tcp4", ":80")
+	client, server := netip.MustParseAddrPort("192.0.2.77:5000"), netip.MustParseAddrPort("10.0.2.100:80")
+	for i, first := range []string{"server", "client", "server", "server", "client", "client"} {
+		in, err := again(func() (*inside, error) { return n.dialFrom(client, server) })
+		if err != nil {
+			t.Fatalf("connection %d of a client from the same port, then %s: %v", i, first, err)
+		}
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := make([]byte, 1)
+		if first == "server" {
+			c.Close()
+			_, _ = in.Read(one)
+			in.ep.Close()
+		} else {
+			_ = in.ep.Shutdown(tcpip.ShutdownWrite)
+			_, _ = c.Read(one)
+			c.Close()
+			_, _ = in.Read(one)
+			in.ep.Close()
+		}
+	}
+}
+
+// again calls f until the port is free: an end has still to be acknowledged. Who gets no answer fails by itself.
+func again[T any](f func() (T, error)) (v T, err error) {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if v, err = f(); !errors.Is(err, unix.EADDRNOTAVAIL) && (err == nil || !strings.Contains(err.Error(), "port is in use")) {
+			break
+		}
+	}
+	return v, err
 }
