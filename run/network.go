@@ -110,6 +110,10 @@ func (s *start) reserve(ctx context.Context) error {
 	if err := s.host.checkNetworks(n); err != nil {
 		return err
 	}
+	ports, by, err := s.toPublish()
+	if err != nil {
+		return err
+	}
 	before := s.Ends
 	s.Ends = nil
 	for i, w := range n.Networks {
@@ -117,10 +121,8 @@ func (s *start) reserve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			if e.Ports, err = s.toPublish(); err != nil {
-				return err
-			}
+		if i == by {
+			e.Ports = ports
 		}
 		if err := s.host.Networks().Reserve(ctx, e); err != nil {
 			return err

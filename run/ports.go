@@ -17,8 +17,26 @@ type PublishedPort struct {
 	HostLast       uint16 `json:",omitempty"` // HostPort is to be the first that is free up to this one
 }
 
-// toPublish are the ports of -p, and with -P the exposed ones.
-func (s *start) toPublish() (list []network.Port, err error) {
+// toPublish are the ports that the host's shall lead to, and the number of the network by which: the first that is not internal,
+// as in Docker. If all are, there is no way.
+func (s *start) toPublish() (ports []network.Port, by int, err error) {
+	n := &s.Config.Network
+	if ports, err = s.wantedPorts(); err != nil || len(ports) == 0 || n.alone() {
+		return ports, 0, err
+	}
+	by = slices.IndexFunc(n.Networks, func(w NetworkWish) bool {
+		found, err := s.host.network(w.Name)
+		return err == nil && !found.Internal
+	})
+	if by < 0 {
+		s.host.warn("publish: ignored: nobody reaches a container by an internal network, and it is on no other")
+		return nil, 0, nil
+	}
+	return ports, by, nil
+}
+
+// wantedPorts are those of -p, and with -P the exposed ones.
+func (s *start) wantedPorts() (list []network.Port, err error) {
 	n := &s.Config.Network
 	for _, spec := range n.Publish {
 		ports, err := network.ParsePort(spec)

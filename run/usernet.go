@@ -63,7 +63,7 @@ func (s *start) reserveHelper(ctx context.Context) error {
 	if err := s.host.checkHelper(n); err != nil {
 		return err
 	}
-	ports, err := s.toPublish()
+	ports, by, err := s.toPublish()
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (s *start) reserveHelper(ctx context.Context) error {
 		s.endpoints, s.Ends = append(s.endpoints, e), append(s.Ends, end)
 	}
 	for _, p := range ports {
-		s.Ends[0].Ports = append(s.Ends[0].Ports, publishedPort(p))
+		s.Ends[by].Ports = append(s.Ends[by].Ports, publishedPort(p))
 	}
 	return os.RemoveAll(s.path(reportFile))
 }
