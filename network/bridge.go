@@ -89,17 +89,25 @@ func (s *Networks) lower(n *Network) error {
 	return errors.Join(err, removeLink(n.Interface(), n.group()), removed())
 }
 
+// insideOf opens the network namespace that path refers to. Both results are to be closed.
+func insideOf(path string) (ns netns.NsHandle, inside *netlink.Handle, err error) {
+	if ns, err = netns.GetFromPath(path); err != nil {
+		return ns, nil, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	if inside, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
+		ns.Close()
+		return ns, nil, fmt.Errorf("enter network namespace %s: %w", path, err)
+	}
+	return ns, inside, nil
+}
+
 // plug lays a cable from the bridge into a network namespace. Its end in there is the first of eth0, eth1 … that is free.
 func (n *Network) plug(path string, e *Endpoint) error {
-	ns, err := netns.GetFromPath(path)
+	ns, inside, err := insideOf(path)
 	if err != nil {
-		return fmt.Errorf("open network namespace %s: %w", path, err)
+		return err
 	}
 	defer ns.Close()
-	inside, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("enter network namespace %s: %w", path, err)
-	}
 	defer inside.Close()
 	name, err := freeName(inside)
 	if err != nil {
@@ -200,12 +208,17 @@ func equip(h *netlink.Handle, name string, e *Endpoint) error {
 	if err := h.LinkSetUp(link); err != nil {
 		return fmt.Errorf("bring up %s: %w", name, err)
 	}
+	return e.route(h)
+}
+
+// route gives the container default routes by the gateways to where there is none yet.
+func (e *Endpoint) route(h *netlink.Handle) error {
 	for _, gw := range []netip.Addr{e.Gateway, e.Gateway6} {
 		if !gw.IsValid() {
 			continue
 		}
-		err := h.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Gw: gw.AsSlice()})
-		if err != nil && !errors.Is(err, unix.EEXIST) { // another network's goes first
+		err := h.RouteAdd(&netlink.Route{Gw: gw.AsSlice()}) // which the kernel finds by the address
+		if err != nil && !errors.Is(err, unix.EEXIST) {     // another network's goes first
 			return fmt.Errorf("route by %s: %w", gw, err)
 		}
 	}

@@ -193,6 +193,42 @@ func (s *Networks) connect(n *Network, netns string, e *Endpoint) error {
 	return err
 }
 
+// Lead makes a network that a container is attached to its way to everybody else, after it has been detached from the one that was:
+// it gets the default routes that it has no more in its network namespace, which netns refers to, and its ports are published.
+func (s *Networks) Lead(_ context.Context, netns, container, network string, ports []Port) error {
+	lock, err := s.lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	n, err := s.read(network)
+	if err != nil {
+		return err
+	}
+	e := n.Endpoints[container]
+	if e == nil {
+		return fmt.Errorf("container %s is not connected to network %s", container, n.Name)
+	}
+	ns, inside, err := insideOf(netns)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	defer inside.Close()
+	if err := e.route(inside); err != nil || len(ports) == 0 {
+		return err
+	}
+	e.Ports = ports
+	if err := s.choosePorts(e); err != nil {
+		return err
+	}
+	s.open(n)
+	if err := s.apply(n); err != nil {
+		return err
+	}
+	return s.write(n)
+}
+
 // Detach takes the container off a network, or off all where none is named, and the network's bridge and rules away if it was
 // the last. It is no error if it was not attached.
 func (s *Networks) Detach(_ context.Context, container string, networks ...string) error {

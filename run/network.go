@@ -134,11 +134,20 @@ func (s *start) reserve(ctx context.Context) error {
 	return nil
 }
 
-// outward is the first of a container's ends that leads out of its network, by which the container reaches everybody else; nil for
-// none.
+// outward is the first of a container's ends that leads out of its network, by which the container reaches everybody else, and is
+// reached by its published ports; nil for none.
 func outward(ends []NetworkEnd) *NetworkEnd {
+	return firstEnd(ends, func(e *NetworkEnd) bool { return e.Gateway != "" })
+}
+
+// outward6 is the first that does by IPv6.
+func outward6(ends []NetworkEnd) *NetworkEnd {
+	return firstEnd(ends, func(e *NetworkEnd) bool { return e.Gateway6 != "" })
+}
+
+func firstEnd(ends []NetworkEnd, is func(*NetworkEnd) bool) *NetworkEnd {
 	for i := range ends {
-		if ends[i].Gateway != "" {
+		if is(&ends[i]) {
 			return &ends[i]
 		}
 	}

@@ -36,6 +36,11 @@ func (c *Container) Connect(ctx context.Context, w NetworkWish) error {
 	networks, before := c.host.Networks(), c.State
 	before.Ends = slices.Clone(c.Ends)
 	var end NetworkEnd
+	if running && !n.Internal && outward(c.Ends) == nil { // else they are published by another
+		if e.Ports, err = c.wantedPorts(); err != nil {
+			return err
+		}
+	}
 	if running {
 		if err := networks.Reserve(ctx, e); err != nil {
 			return err
@@ -134,8 +139,52 @@ func (c *Container) Disconnect(ctx context.Context, ref string) error {
 			}
 		}
 		err = c.host.Networks().Detach(ctx, c.ID, n.Name)
+		if wayErr := c.takeNextWay(ctx, left); wayErr != nil && unix.Kill(c.Pid, 0) == nil {
+			err = errors.Join(err, fmt.Errorf("container %s is off network %s, but the next is not its way out: %w", c.Name, n.Name, wayErr))
+		}
 		c.renewOrWarn(ctx, &before)
 		c.host.noteNetwork("disconnect", n.Name, n.ID, c.ID)
 	}
 	return err
+}
+
+// takeNextWay has the running container, which had the ends before, reach everybody else by the next of its networks if it is off
+// the one by which it did, and be reached by that: the published ports go along, as in Docker.
+func (c *Container) takeNextWay(ctx context.Context, before []NetworkEnd) error {
+	if c.Status != Running && c.Status != Paused {
+		return nil
+	}
+	ends, led := slices.Clone(c.Ends), ""
+	for _, way := range []func([]NetworkEnd) *NetworkEnd{outward, outward6} {
+		was, is := way(before), way(ends)
+		if was == nil || is == nil || was.NetworkID == is.NetworkID || is.NetworkID == led {
+			continue
+		}
+		led = is.NetworkID
+		is.Ports = append(slices.Clone(is.Ports), was.Ports...)
+		if err := c.lead(ctx, is); err != nil {
+			return err
+		}
+	}
+	return c.change(func(s *State) error {
+		for _, end := range ends {
+			if i := slices.IndexFunc(s.Ends, func(e NetworkEnd) bool { return e.NetworkID == end.NetworkID }); i >= 0 {
+				s.Ends[i] = end
+			}
+		}
+		return nil
+	})
+}
+
+// lead makes an end of the running container's its way to everybody else, and its ports lead there. Where the network is a process
+// the device is made anew for that, with the same addresses.
+func (c *Container) lead(ctx context.Context, end *NetworkEnd) error {
+	if c.host.rootless {
+		return c.join(end, nil)
+	}
+	var ports []network.Port
+	for _, p := range end.Ports {
+		ports = append(ports, p.wish())
+	}
+	return c.host.Networks().Lead(ctx, netnsOf(c.Pid), c.ID, end.Name, ports)
 }

@@ -3,6 +3,7 @@ package run
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 
@@ -36,8 +37,8 @@ func (s *start) toPublish() (ports []network.Port, by int, err error) {
 }
 
 // wantedPorts are those of -p, and with -P the exposed ones.
-func (s *start) wantedPorts() (list []network.Port, err error) {
-	n := &s.Config.Network
+func (c *Container) wantedPorts() (list []network.Port, err error) {
+	n := &c.Config.Network
 	for _, spec := range n.Publish {
 		ports, err := network.ParsePort(spec)
 		if err != nil {
@@ -48,15 +49,18 @@ func (s *start) wantedPorts() (list []network.Port, err error) {
 	if !n.PublishAll {
 		return list, nil
 	}
+	if _, _, err := c.imageAndIDs(); err != nil {
+		return nil, err
+	}
 	var exposed []string
-	for p := range mergePorts(s.image.Config.Config.ExposedPorts, n.Expose) {
+	for p := range mergePorts(c.image.Config.Config.ExposedPorts, n.Expose) {
 		exposed = append(exposed, p)
 	}
 	slices.Sort(exposed)
 	for _, p := range exposed {
 		ports, err := network.ParsePort(p)
 		if err != nil {
-			s.host.warn("publish-all: %v", err)
+			c.host.warn("publish-all: %v", err)
 			continue
 		}
 		for _, p := range ports {
@@ -74,6 +78,12 @@ func publishedPort(p network.Port) PublishedPort {
 		out.HostIP = p.HostIP.String()
 	}
 	return out
+}
+
+// wish is the port of the host's as it was found, to be published anew.
+func (p *PublishedPort) wish() network.Port {
+	ip, _ := netip.ParseAddr(p.HostIP)
+	return network.Port{HostIP: ip, HostPort: p.HostPort, Port: p.Port, Protocol: p.Protocol}
 }
 
 // publicPorts are the container's ports in Docker's form: those that are exposed, and where published ones are on the host.
