@@ -8,9 +8,9 @@ export TAGS = urfave_cli_no_docs,nethttpomithttp2
 # word any more does without.
 export GOEXPERIMENT := $(shell GOEXPERIMENT=norandomizedheapbase64 $(GO) version >/dev/null 2>&1 && echo norandomizedheapbase64)
 # Packages whose time hardly shows are compiled without inlining, which takes 1.2 MB off the binary.
-cold := $(foreach p,crypto/... encoding/... math/big net/http text/... vendor/... github.com/google/... \
+cold := $(foreach p,crypto/... encoding/... math/big net/http regexp/... text/... vendor/... github.com/google/... \
 	github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
-	github.com/urfave/... github.com/vishvananda/...,-gcflags=$p=-l)
+	github.com/urfave/... github.com/vishvananda/... gvisor.dev/gvisor/pkg/state/...,-gcflags=$p=-l)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
