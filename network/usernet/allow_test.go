@@ -248,6 +248,30 @@ func TestAllowByAddress(t *testing.T) {
 	mustConnect(t, b, meta)
 }
 
+// TestAllowResolver: another resolver is open to whom a rule names its port for, by its address or by its name, and what it answers
+// opens nothing.
+func TestAllowResolver(t *testing.T) {
+	z := &zone{ttl: 60}
+	z.set("ns.example", serverA)
+	other, elsewhere := serveTCP(t, serverA, 53, echoAll), serveTCP(t, serverB, 8123, echoAll)
+	for _, rule := range []string{"198.51.100.0/24:53", serverA.String() + ":53", "ns.example:53"} {
+		b, n := allowed(t, ModeAllow, rule, z)
+		if rule == "ns.example:53" {
+			mustRefuse(t, b, n, other, other.String(), "another resolver")
+			if _, _, err := b.lookup("udp", "ns.example", dnsmessage.TypeA, gateway()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustConnect(t, b, other)
+		mustRefuse(t, b, n, elsewhere, elsewhere.String(), "not the answer")
+	}
+	b, n := allowed(t, ModeAllow, "ns.example,198.51.100.0/24,0.0.0.0/0:8123", z)
+	if _, _, err := b.lookup("udp", "ns.example", dnsmessage.TypeA, gateway()); err != nil {
+		t.Fatal(err)
+	}
+	mustRefuse(t, b, n, other, "ns.example:53", "another resolver")
+}
+
 // TestServerName: who is allowed by name must ask for an allowed name in TLS too.
 func TestServerName(t *testing.T) {
 	z := &zone{ttl: 60}

@@ -219,8 +219,8 @@ func (p *policy) named(within netip.Prefix, a netip.Addr, port uint16) bool {
 // allowed says why not if not.
 func (p *policy) allowed(proto string, to netip.AddrPort) (byName bool, why string) {
 	a, port := inner(to.Addr()), to.Port()
-	if port == 53 && !slices.Contains(p.gateways, a) {
-		return false, "another resolver"
+	if port == dnsPort && !slices.Contains(p.gateways, a) {
+		return p.resolver(a)
 	}
 	var names []string
 	if slices.Contains(p.gateways, a) {
@@ -247,6 +247,24 @@ func (p *policy) allowed(proto string, to netip.AddrPort) (byName bool, why stri
 		return name != HostGateway, ""
 	}
 	return false, "port not allowed"
+}
+
+// resolver says why not if another resolver than the network's own may not be asked, which could lead a name anywhere and be told
+// anything: a rule has to name its port, not its address alone. What it answers opens nothing.
+func (p *policy) resolver(a netip.Addr) (byName bool, why string) {
+	now := p.now()
+	for _, r := range p.rules {
+		if r.Port != dnsPort {
+			continue
+		}
+		if r.Name == "" && r.Net.Contains(a) {
+			return false, ""
+		}
+		if slices.ContainsFunc(p.grants[a], func(g grant) bool { return now.Before(g.until) && r.matches(g.name) }) {
+			return true, ""
+		}
+	}
+	return false, "another resolver"
 }
 
 func (p *policy) inNet(a netip.Addr, port uint16) bool {
