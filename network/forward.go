@@ -50,7 +50,7 @@ func (s *Networks) open(n *Network) {
 
 // closed lists what of the host's others keeps packets from passing, and what it is to be. With the settings of a family is the
 // switch for all, also where it stays as it is: who changes that later has changed the others, see overruled.
-func (n *Network) closed(links uplinks) (list []setting) {
+func (n *Network) closed(links uplinks, changed []setting) (list []setting) {
 	want := func(family, link, name, value string) {
 		if was := sysctl(family, link, name); was != value && was != "" {
 			list = append(list, setting{family, link, name, was, value})
@@ -62,24 +62,40 @@ func (n *Network) closed(links uplinks) (list []setting) {
 	if all := sysctl("ipv4", "all", "forwarding"); len(list) > 0 {
 		list = append(list, setting{"ipv4", "all", "forwarding", all, all})
 	}
-	if !n.IPv6 || sysctl("ipv6", "all", "forwarding") == "1" {
-		return list
-	}
-	if sysctl("ipv6", "default", "force_forwarding") != "" {
+	off, on := setting{"ipv6", "all", "forwarding", "0", "0"}, setting{"ipv6", "all", "forwarding", "0", "1"}
+	routes := sysctl("ipv6", "all", "forwarding") == "1"
+	switch {
+	case !n.IPv6 || routes && !slices.Contains(changed, on):
+	case sysctl("ipv6", "default", "force_forwarding") != "":
 		for _, link := range links.up {
 			want("ipv6", link, "force_forwarding", "1")
 		}
-		return append(list, setting{"ipv6", "all", "forwarding", "0", "0"})
-	}
-	for _, link := range links.up {
-		if sysctl("ipv6", link, "accept_ra") == "1" {
-			want("ipv6", link, "accept_ra", "2")
+		list = append(list, off)
+	default:
+		for _, link := range links.up {
+			if sysctl("ipv6", link, "accept_ra") == "1" {
+				want("ipv6", link, "accept_ra", "2")
+			}
 		}
+		list = append(list, switched(links, changed, routes)...)
+		list = append(list, on)
 	}
-	for _, link := range links.all { // as the switch does; some may be on, which it forgets when it goes off
-		list = append(list, setting{"ipv6", link, "forwarding", sysctl("ipv6", link, "forwarding"), "1"})
+	return list
+}
+
+// switched lists what the switch for all of IPv6 does to each interface; what was on before is to be so again. Once the switch is on
+// these are the interfaces that have come since.
+func switched(links uplinks, changed []setting, already bool) (list []setting) {
+	for _, link := range links.all {
+		c := setting{"ipv6", link, "forwarding", "0", "1"}
+		if !already {
+			c.Was = sysctl(c.Family, c.Link, c.Name)
+		} else if slices.ContainsFunc(changed, func(o setting) bool { return o.Link == link && o.Family == c.Family && o.Name == c.Name }) {
+			continue
+		}
+		list = append(list, c)
 	}
-	return append(list, setting{"ipv6", "all", "forwarding", "0", "1"})
+	return list
 }
 
 // merge adds to what is changed already, in the place of what has been overruled, and says whether there was anything to add.
@@ -94,9 +110,11 @@ func merge(changed, list []setting) (all []setting, more bool) {
 }
 
 // overruled says whether somebody has set the switch for all since hull has changed these settings, and with it all of the family.
+// It cannot tell where that is hull's own deed.
 func overruled(changed []setting, family string) bool {
 	return slices.ContainsFunc(changed, func(c setting) bool {
-		return c.Family == family && c.Link == "all" && sysctl(family, "all", c.Name) != c.Is
+		now := sysctl(family, "all", c.Name)
+		return c.Family == family && c.Link == "all" && now != c.Was && now != c.Is
 	})
 }
 

@@ -85,23 +85,27 @@ func TestBridgeSwitchedMeanwhile(t *testing.T) {
 	w.container(&Endpoint{Container: id("six"), Name: "six", Network: "six"})
 	w.container(&Endpoint{Container: id("plain"), Name: "plain", Network: Bridge})
 	far.check(t, "no router", nil)
-	for _, family := range []string{"ipv4", "ipv6"} {
+	router := map[string]string{"ipv4": "1", "ipv6": "1"}
+	if sysctl("ipv6", "all", "force_forwarding") == "" {
+		delete(router, "ipv6") // there hull has used the switch itself
+	}
+	for family := range router {
 		if !setSysctl(family, "all", "forwarding", "1") {
 			t.Fatalf("%s forwarding is not to be set", family)
+		}
+		for path := range w.was {
+			if name := filepath.Base(path); name == "forwarding" && strings.Contains(path, family) {
+				w.was[path] = "1"
+			}
 		}
 	}
 	w.container(&Endpoint{Container: id("other"), Name: "other", Network: "six"})
 	must(t, w.s.Detach(context.Background(), id("plain")))
-	both := map[string]string{"ipv4": "1", "ipv6": "1"}
-	far.check(t, "router", both)
+	far.check(t, "router", router)
 	must(t, w.s.Detach(context.Background(), id("six")))
 	must(t, w.s.Detach(context.Background(), id("other")))
-	far.check(t, "no containers", both)
-	for path, value := range settings(t) {
-		if name := filepath.Base(path); name == "forwarding" && value != "1" || name != "forwarding" && value != w.was[path] && w.was[path] != "" {
-			t.Errorf("%s is %s", path, value)
-		}
-	}
+	far.check(t, "no containers", router)
+	w.clean()
 }
 
 // TestBridgeOneWay: an interface that a router takes nothing from stays so.

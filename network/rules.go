@@ -276,7 +276,7 @@ func (s *Networks) apply(n *Network) error {
 	if err != nil {
 		return err
 	}
-	closed := n.closed(links)
+	closed := n.closed(links, changed)
 	changed, more := merge(changed, closed)
 	guarded := []*Network{n}
 	if more { // any of the others may be the last one that guards
