@@ -29,3 +29,12 @@ func now(call, fd uintptr, pieces [][]byte) (int, error) {
 	}
 	return int(n), nil
 }
+
+// inputQueue is how many bytes there are to read from a TCP socket, its end not counted (SIOCINQ in tcp(7)).
+func inputQueue(fd uintptr) (int, error) {
+	var n int32
+	if _, _, errno := unix.RawSyscall(unix.SYS_IOCTL, fd, unix.SIOCINQ, uintptr(unsafe.Pointer(&n))); errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

@@ -1,7 +1,6 @@
 package usernet
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -21,11 +20,6 @@ type inside struct {
 	// early is what has been read from it already, to look at the server's name.
 	early []byte
 }
-
-// copyBuffers are for data that is on its way; a connection that is silent has none.
-var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
-
-const copySize = 128 << 10
 
 // relay copies both ways until both have ended. An end of data ends that way only; a reset, or any other failure, ends both
 // by a reset.
@@ -74,46 +68,35 @@ func relay(in *inside, out *net.TCPConn, check func(*inside) error) {
 
 var errReset = errors.New("connection reset")
 
-// fromOutside copies what the host's socket gives until its end.
+// fromOutside copies what the host's socket gives until its end, straight into the stack's buffers.
 func fromOutside(in *inside, raw syscall.RawConn) error {
 	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents | waiter.EventErr | waiter.EventHUp)
 	in.wq.EventRegister(&entry)
 	defer in.wq.EventUnregister(&entry)
-	for {
-		var buf *[copySize]byte
-		n, err := 0, error(nil)
-		outer := raw.Read(func(fd uintptr) bool {
-			buf = copyBuffers.Get().(*[copySize]byte)
-			n, err = readNow(fd, buf[:])
-			if err == unix.EAGAIN || err == unix.EINTR {
-				copyBuffers.Put(buf)
-				return err == unix.EINTR
-			}
-			return true
-		})
-		switch {
-		case outer != nil:
-			return outer
-		case err == unix.EINTR:
-			continue
-		case err == nil && n > 0:
-			err = in.write(buf[:n], ready)
-		case err == nil:
-			err = io.EOF
+	var r socketReader
+	var err error
+	outer := raw.Read(func(fd uintptr) (done bool) {
+		r.fd, r.err, err = fd, nil, nil
+		for err == nil && r.more() {
+			err = in.write(&r, ready)
+			r.release()
 		}
-		copyBuffers.Put(buf)
-		if err == io.EOF {
-			return nil
+		if err == nil {
+			err = r.err
 		}
-		if err != nil {
-			return err
-		}
+		return err != unix.EAGAIN
+	})
+	switch {
+	case outer != nil:
+		return outer
+	case err == io.EOF:
+		return nil
 	}
+	return err
 }
 
-// write gives the container all of b; ready says when the stack may have room again.
-func (in *inside) write(b []byte, ready <-chan struct{}) error {
-	r := bytes.NewReader(b)
+// write gives the container all that there is; ready says when the stack may have room again.
+func (in *inside) write(r *socketReader, ready <-chan struct{}) error {
 	for r.Len() > 0 {
 		n, err := in.ep.Write(r, tcpip.WriteOptions{})
 		if n == 0 && err == nil {
