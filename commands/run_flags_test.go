@@ -96,6 +96,12 @@ func TestRunFlags(t *testing.T) {
 			c.Limits.Sysctls = map[string]string{"net.x": "1"}
 		}},
 		{"--ip 172.17.0.9 img", func(c *run.Config) { c.Network.Networks[0].IP, c.Network.Default = "172.17.0.9", false }},
+		{"--ip6 fd00::9 --network name=web,ip=10.1.0.9 img", func(c *run.Config) {
+			c.Network = run.NetworkConfig{Mode: "web", Networks: []run.NetworkWish{{Name: "web", IP: "10.1.0.9", IP6: "fd00::9"}}}
+		}},
+		{"--ip 10.1.0.9 --network name=web,ip6=fd00::9 img", func(c *run.Config) {
+			c.Network = run.NetworkConfig{Mode: "web", Networks: []run.NetworkWish{{Name: "web", IP: "10.1.0.9", IP6: "fd00::9"}}}
+		}},
 		{"-p 80:80 img", func(c *run.Config) { c.Network.Publish, c.Network.Default = []string{"80:80"}, false }},
 		{"--network default img", func(c *run.Config) {}},
 		{"--network bridge img", func(c *run.Config) { c.Network.Default = false }},
@@ -131,6 +137,18 @@ func TestRunFlags(t *testing.T) {
 			c.Limits.ReadBps = []run.DeviceRate{{Path: "/dev/sda", Rate: 1 << 20}}
 			c.Limits.BlkioWeightDevice = []run.DeviceRate{{Path: "/dev/sda", Rate: 10}}
 		}},
+		{"--device-read-bps /dev/sda:1 --device-write-bps /dev/sda:2 --device-read-iops /dev/sda:3 --device-write-iops /dev/sda:4 img", func(c *run.Config) {
+			rate := func(n uint64) []run.DeviceRate { return []run.DeviceRate{{Path: "/dev/sda", Rate: n}} }
+			c.Limits.ReadBps, c.Limits.WriteBps, c.Limits.ReadIOPS, c.Limits.WriteIOPS = rate(1), rate(2), rate(3), rate(4)
+		}},
+		{"--memory 64m --memory-reservation 32m --memory-swap 96m --memory-swappiness 7 --oom-kill-disable img", func(c *run.Config) {
+			c.Limits.Resources.Memory = &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Reservation: ptr(int64(32 << 20)), Swap: ptr(int64(96 << 20)),
+				Swappiness: ptr(uint64(7)), DisableOOMKiller: ptr(true)}
+		}},
+		{"--cpu-period 50000 --cpu-quota 20000 --cpu-rt-period 900000 --cpu-rt-runtime 800000 --cpuset-cpus 0 --cpuset-mems 1 img", func(c *run.Config) {
+			c.Limits.Resources.CPU = &specs.LinuxCPU{Period: ptr(uint64(50000)), Quota: ptr(int64(20000)),
+				RealtimePeriod: ptr(uint64(900000)), RealtimeRuntime: ptr(int64(800000)), Cpus: "0", Mems: "1"}
+		}},
 	}
 	for _, test := range tests {
 		t.Run(test.args, func(t *testing.T) {
@@ -163,6 +181,7 @@ func TestRunFlagsRefuse(t *testing.T) {
 		{"--dns x img", `dns "x": "x" is not an ip address`},
 		{"-p 80: img", "no port specified"},
 		{"--network name=web,ip=1.2.3.4 --ip 1.2.3.5 img", "cannot specify both --ip and per-network ip"},
+		{"--network name=web,ip6=fd00::1 --ip6 fd00::2 img", "cannot specify both --ip6 and per-network ip6"},
 		{"--network web --network web img", "specified multiple times"},
 		{"--network alias=x img", "network name is missing"},
 		{"--network name=web,colour=red img", "invalid field key colour"},

@@ -116,6 +116,42 @@ func TestFree(t *testing.T) {
 	}
 }
 
+// TestFreeInRange: containers get addresses of the range, of both kinds, and one that is asked for may lie outside it.
+func TestFreeInRange(t *testing.T) {
+	n := &Network{Name: "n", Endpoints: map[string]*Endpoint{}, Subnets: []Subnet{
+		{Prefix: netip.MustParsePrefix("10.1.0.0/16"), Gateway: netip.MustParseAddr("10.1.0.1"), Range: netip.MustParsePrefix("10.1.5.8/30"),
+			Reserved: map[string]netip.Addr{"router": netip.MustParseAddr("10.1.5.9")}},
+		{Prefix: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::1"), Range: netip.MustParsePrefix("fd00::50/126")},
+	}}
+	for _, step := range []struct{ container, ip, ip6, want string }{
+		{"a", "", "", "10.1.5.8/16 fd00::50/64"},
+		{"b", "10.1.0.9", "fd00::9", "10.1.0.9/16 fd00::9/64"},
+		{"c", "", "", "10.1.5.10/16 fd00::51/64"},
+		{"d", "", "", "10.1.5.11/16 fd00::52/64"},
+		{"-a", "", "", ""},
+		{"e", "", "", "10.1.5.8/16 fd00::53/64"},
+		{"f", "", "", "no available IP addresses in 10.1.5.8/30"},
+	} {
+		if gone, ok := strings.CutPrefix(step.container, "-"); ok {
+			delete(n.Endpoints, gone)
+			continue
+		}
+		e := &Endpoint{Container: step.container}
+		e.IP, _ = netip.ParseAddr(step.ip)
+		e.IP6, _ = netip.ParseAddr(step.ip6)
+		got := ""
+		if err := n.place(e); err != nil {
+			got = err.Error()
+		} else {
+			n.Endpoints[e.Container] = e
+			got = e.Address.String() + " " + e.Address6.String()
+		}
+		if got != step.want {
+			t.Errorf("%s: %s, want %s", step.container, got, step.want)
+		}
+	}
+}
+
 // TestNetworks: names are unique, and what is always there stays.
 func TestNetworks(t *testing.T) {
 	ctx := context.Background()

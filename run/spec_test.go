@@ -195,14 +195,19 @@ func TestEnvironment(t *testing.T) {
 }
 
 func TestHosts(t *testing.T) {
-	got := hosts(&NetworkConfig{AddHost: []HostEntry{{"db", "10.1.2.3"}, {"up", HostGateway}}, Domainname: "example.org"}, "box", nil)
-	for _, line := range []string{"127.0.0.1\tlocalhost\n", "10.1.2.3\tdb\n", "127.0.0.1\tbox.example.org box\n"} {
-		if !strings.Contains(got, line) {
-			t.Errorf("no %q in %q", line, got)
-		}
+	// The names of this computer and of IPv6 as moby's daemon/libnetwork/etchosts writes them, and in its order.
+	local := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n" +
+		"ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
+	asked := NetworkConfig{AddHost: []HostEntry{{"db", "10.1.2.3"}, {"up", HostGateway}}, Domainname: "example.org"}
+	// Without a network there is no way to the host, and so no address of it.
+	got, want := hosts(&asked, "box", nil), local+"10.1.2.3\tdb\n127.0.0.1\tbox.example.org box\n"
+	if got != want {
+		t.Errorf("without a network: %q, want %q", got, want)
 	}
-	if strings.Contains(got, "\tup\n") {
-		t.Errorf("an address of the host without a way to it: %q", got)
+	end := NetworkEnd{IP: "10.1.2.4/24", IP6: "fd00::4/64", Gateway: "10.1.2.1"}
+	want = local + "10.1.2.3\tdb\n10.1.2.1\tup\n10.1.2.4\tbox.example.org box\nfd00::4\tbox.example.org box\n"
+	if got := hosts(&asked, "box", []NetworkEnd{end}); got != want {
+		t.Errorf("on a network: %q, want %q", got, want)
 	}
 	up := NetworkConfig{AddHost: []HostEntry{{"up", HostGateway}}}
 	if got := hosts(&up, "box.example.org", []NetworkEnd{{IP: "10.1.2.4/24", Gateway: "10.1.2.1"}}); !strings.HasSuffix(got, "\n10.1.2.1\tup\n10.1.2.4\tbox.example.org box\n") {
