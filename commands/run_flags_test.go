@@ -249,6 +249,7 @@ func TestRunFlagsWarn(t *testing.T) {
 		"--volume-driver local img":         "",
 		"--disable-content-trust=false img": "",
 		"-p 80:80 --network host img":       "published ports are discarded",
+		"--network name=web,gw-priority=1,driver-opt=a=b,link-local-ip=169.254.1.2 img": `--network "name=web,gw-priority=1,driver-opt=a=b,link-local-ip=169.254.1.2": gw-priority: ignored`,
 	} {
 		_, warnings, err := runWords(t, strings.Fields(args)...)
 		if got := strings.Join(warnings, "\n"); err != nil || want == "" && got != "" || !strings.Contains(got, want) {

@@ -32,7 +32,7 @@ func (w *wishes) joinNetwork() error {
 			}
 			continue
 		}
-		wish, err := parseNetwork(value)
+		wish, err := w.parseNetwork(value)
 		if err != nil {
 			return err
 		}
@@ -132,8 +132,8 @@ func (w *wishes) withFirst(wish run.NetworkWish) (run.NetworkWish, error) {
 	return wish, nil
 }
 
-// parseNetwork reads --network: a name, or NAME=VALUE fields between commas.
-func parseNetwork(value string) (wish run.NetworkWish, err error) {
+// parseNetwork reads --network: a name, or NAME=VALUE fields between commas. Those that network connect ignores are ignored here.
+func (w *wishes) parseNetwork(value string) (wish run.NetworkWish, err error) {
 	bad := func(why string) (run.NetworkWish, error) {
 		return wish, fmt.Errorf("--network %q: %s: want a name, or name=,alias=,ip=,ip6=,mac-address=", value, why)
 	}
@@ -158,6 +158,8 @@ func parseNetwork(value string) (wish run.NetworkWish, err error) {
 			wish.IP6 = v
 		case "mac-address":
 			wish.MAC = v
+		case "link-local-ip", "driver-opt", "gw-priority":
+			w.warnings = append(w.warnings, fmt.Sprintf("--network %q: %s: ignored: it is not known yet", value, key))
 		default:
 			return bad("invalid field key " + key)
 		}
