@@ -162,18 +162,21 @@ func TestNetworks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]Config{
-		"already exists":                 {Name: "web"},
-		"predefined host":                {Name: "host"},
-		"is invalid":                     {Name: "../x"},
-		"is taken":                       {Name: "log"},
-		"want 68 to 65535":               {Name: "b", Options: map[string]string{MTUOption: "60"}},
-		"no host has such addresses":     {Name: "b", Subnets: subnet("127.1.0.0/16")},
-		"pool overlaps":                  {Name: "b", Subnets: subnet("10.9.0.128/25")},
-		"it should be":                   {Name: "b", Subnets: subnet("10.9.1.1/24")},
-		"no room":                        {Name: "b", Subnets: subnet("10.9.1.0/31")},
-		"one of each kind":               {Name: "b", Subnets: append(subnet("10.9.1.0/24"), subnet("10.9.2.0/24")...)},
-		"plugin \"macvlan\" not found":   {Name: "b", Driver: "macvlan"},
-		"no matching subnet for gateway": {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.9.1.0/24"), Gateway: netip.MustParseAddr("10.9.2.1")}}},
+		"already exists":               {Name: "web"},
+		"predefined host":              {Name: "host"},
+		"is invalid":                   {Name: "../x"},
+		"is taken":                     {Name: "log"},
+		"want 68 to 65535":             {Name: "b", Options: map[string]string{MTUOption: "60"}},
+		"no host has such addresses":   {Name: "b", Subnets: subnet("127.1.0.0/16")},
+		"pool overlaps":                {Name: "b", Subnets: subnet("10.9.0.128/25")},
+		"it should be":                 {Name: "b", Subnets: subnet("10.9.1.1/24")},
+		"no room":                      {Name: "b", Subnets: subnet("10.9.1.0/31")},
+		"one of each kind":             {Name: "b", Subnets: append(subnet("10.9.1.0/24"), subnet("10.9.2.0/24")...)},
+		"plugin \"macvlan\" not found": {Name: "b", Driver: "macvlan"},
+		"it is the address of the network 10.9.1.0/24 itself": {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.9.1.0/24"), Gateway: netip.MustParseAddr("10.9.1.0")}}},
+		"it is the broadcast address of 10.9.1.0/25":          {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.9.1.0/25"), Gateway: netip.MustParseAddr("10.9.1.127")}}},
+		"it is the address of the network fd00:9::/64 itself": {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("fd00:9::/64"), Gateway: netip.MustParseAddr("fd00:9::")}}},
+		"no matching subnet for gateway":                      {Name: "b", Subnets: []Subnet{{Prefix: netip.MustParsePrefix("10.9.1.0/24"), Gateway: netip.MustParseAddr("10.9.2.1")}}},
 	} {
 		if _, err := s.Create(ctx, c); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)

@@ -62,6 +62,12 @@ func (u *Subnet) check() error {
 	if u.Gateway.IsValid() && !u.Prefix.Contains(u.Gateway) {
 		return fmt.Errorf("no matching subnet for gateway %s: it is not in %s", u.Gateway, u.Prefix)
 	}
+	if u.Gateway == u.Prefix.Addr() {
+		return fmt.Errorf("invalid gateway %s: it is the address of the network %s itself", u.Gateway, u.Prefix)
+	}
+	if u.Gateway.Is4() && u.Gateway == lastAddr(u.Prefix) {
+		return fmt.Errorf("invalid gateway %s: it is the broadcast address of %s", u.Gateway, u.Prefix)
+	}
 	if u.Range.IsValid() && (!u.Prefix.Contains(u.Range.Addr()) || u.Range.Bits() < u.Prefix.Bits()) {
 		return fmt.Errorf("no matching subnet for range %s: it is not in %s", u.Range, u.Prefix)
 	}
