@@ -35,9 +35,11 @@ func networkCreateCommand(s *session) ([]*option, action) {
 		})),
 		hide(opt("attachable", "", "", func(string) error { return nil })), // every one is
 	}
-	for _, name := range []string{"scope", "ipam-driver", "ipam-opt", "config-from"} {
-		flags = append(flags, hide(opt(name, "VALUE", "", func(string) error {
-			s.warn("--%s: ignored: it is for networks of a cluster", name)
+	for _, f := range [][2]string{{"scope", "VALUE"}, {"ipam-driver", "VALUE"}, {"ipam-opt", "VALUE"}, {"config-from", "VALUE"}, {"config-only"}, {"ingress"}} {
+		flags = append(flags, hide(opt(f[0], f[1], "", func(value string) error {
+			if value != "false" {
+				s.warn("--%s: ignored: it is for networks of a cluster", f[0])
+			}
 			return nil
 		})))
 	}
