@@ -362,6 +362,7 @@ func (s *start) takeDown(res Result, failure error, again bool) error {
 	}
 	if failure == nil {
 		s.noteEnd(res)
+		s.noteLeft()
 	}
 	if s.Config.Lifetime.Remove && !again {
 		return errors.Join(append(errs, s.discard())...)

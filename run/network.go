@@ -324,6 +324,22 @@ func (h *Host) NetworkUsers() (map[string][]string, error) {
 	return users, nil
 }
 
+// noteLeft appends the events that the container, whose program has ended, has left the networks that it was on by then.
+func (c *Container) noteLeft() {
+	if n := &c.Config.Network; !n.named() || n.alone() {
+		return
+	}
+	var now struct { // not the whole State, see findGroup
+		Ends []struct{ Name, NetworkID string }
+	}
+	if c.host.readInto(c.ID, &now) != nil {
+		return
+	}
+	for _, e := range now.Ends {
+		c.host.noteNetwork("disconnect", e.Name, e.NetworkID, c.ID)
+	}
+}
+
 // noteNetwork appends an event about a network, with the container that it happens to.
 func (h *Host) noteNetwork(action, name, id, container string) {
 	a := map[string]string{"name": name, "type": "bridge"}
