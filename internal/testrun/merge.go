@@ -2,8 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -18,15 +21,21 @@ func merge(paths []string, allow string) (bool, error) {
 	}
 	var all results
 	for _, path := range paths {
-		var part results
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return false, err
 		}
-		if err := json.Unmarshal(text, &part); err != nil {
-			return false, fmt.Errorf("parse %s: %w", path, err)
+		for d := json.NewDecoder(bytes.NewReader(text)); ; { // of as many runs as it holds
+			var part results
+			err := d.Decode(&part)
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return false, fmt.Errorf("parse %s: %w", path, err)
+			}
+			all = append(all, part...)
 		}
-		all = append(all, part...)
 	}
 	all.print(os.Stdout)
 	bad := 0

@@ -67,6 +67,13 @@ func TestMerge(t *testing.T) {
 	if err := read(t, good, "root").save(file); err != nil {
 		t.Fatal(err)
 	}
+	one, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, append(one, one...), 0o600) // of two runs, as vm-init.sh makes it
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for list, want := range map[string]bool{"": false, "p TestA/.*: needs root # why": true, "# all\nother: .*": false} {
 		if err := os.WriteFile(allow, []byte(list), 0o600); err != nil {
 			t.Fatal(err)
