@@ -35,7 +35,7 @@ lint: ## gofmt, go vet, staticcheck, shell syntax, import rules
 bench: build ## how fast, side by side with the peers that are installed (ROW=start,pull N=50 chooses)
 	@$(GO) run ./testdata/bench $(if $(ROW),-row $(ROW)) $(if $(N),-n $(N))
 
-vm-test: build ## the tests that need cgroup v2, in a QEMU guest on Debian's kernel
+vm-test: build ## the tests that need cgroup v2, and networks, in a QEMU guest on Debian's kernel
 	@scripts/vm-test.sh
 
 fuzz: ## each fuzz target for a while (T=30s)

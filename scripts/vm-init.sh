@@ -18,9 +18,18 @@ ip link set lo up
 apparmor_parser --replace --skip-cache /etc/apparmor.profile
 hostname vm
 printf 'vm: Linux %s, cgroup v2 with %s, up for %s s\n' "$(uname -r)" "$(cat /sys/fs/cgroup/cgroup.controllers)" "$(cut -d ' ' -f 1 /proc/uptime)"
-/stage/bin/testrun -staged /stage -uid 1000 -run "$(cat /etc/run)" -timeout 900s -events /events </dev/null 2>&1
-echo "vm: tests ended with $?"
+run=$(cat /etc/run)
+tests() {
+	/stage/bin/testrun -staged /stage -uid 1000 -run "$1" -timeout 900s -events "/events.$2" </dev/null 2>&1 || failed=1
+}
+failed=0
+tests "$run" all
+. /modules/load
+printf 'vm: networks, up for %s s\n' "$(cut -d ' ' -f 1 /proc/uptime)"
+[ -n "$run" ] || run='TestBridge|TestScripts/(networks|network-names)$'
+tests "$run" networks
+echo "vm: tests ended with $failed"
 stty -F /dev/ttyS1 raw 2>/dev/null
-cat /events >/dev/ttyS1
+cat /events.* >/dev/ttyS1
 sync
 reboot -f

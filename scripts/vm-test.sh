@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs tests in a QEMU guest without hardware virtualisation, on Debian's cloud kernel: cgroup v2 alone, and an ordinary
-# user with a delegated subtree. P chooses the packages, RUN the tests, EVENTS a file for the outcomes (testrun -merge).
-# The kernel package is fetched once and kept below ~/.cache/hull; nothing is installed.
+# Runs tests in a QEMU guest without hardware virtualisation, on Debian's cloud kernel: cgroup v2 alone, an ordinary user with a
+# delegated subtree, no networks, and then those of root on a kernel where one switch lets IPv6 through everywhere. P chooses the
+# packages, RUN the tests, EVENTS a file for the outcomes (testrun -merge). The kernel package is fetched once and kept below ~/.cache/hull; nothing is installed.
 set -eu
 cd "$(dirname "$0")/.."
-packages=${P:-./cgroups ./ns/... ./run .}
+packages=${P:-./cgroups ./network ./ns/... ./run .}
 limit=${VM_SECONDS:-2700}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/hull/vm
 for tool in qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs busybox:busybox-static dpkg:dpkg timeout:coreutils apparmor_parser:apparmor; do
@@ -28,21 +28,29 @@ kernel() {
 	mv "$work/deb/x" "$kernel"
 }
 
-# What the kernel needs before it can mount the disk, in the order of loading; what is built in is not in the package.
+# modules puts those that are named into a folder, with a script that loads them in this order; what is built in is not in the package.
+modules() {
+	to=$1
+	mkdir -p "$to"
+	shift
+	for m; do
+		find "$kernel/lib/modules" "$kernel/usr/lib/modules" -name "$m.ko*" -exec cp {} "$to/" \; 2>/dev/null || true
+		for f in "$to/$m".ko.?z*; do [ ! -e "$f" ] || case $f in *.xz) xz -d "$f" ;; *.gz) gzip -d "$f" ;; *.zst) zstd -qd --rm "$f" ;; esac; done
+		[ ! -e "$to/$m.ko" ] || echo "insmod /modules/$m.ko" >>"$to/load"
+	done
+}
+
+# What the kernel needs before it can mount the disk.
 initramfs() {
 	mkdir -p "$work/init/bin" "$work/init/dev" "$work/init/new"
 	cp "$(command -v busybox)" "$work/init/bin/busybox"
-	for m in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk overlay; do
-		find "$kernel/lib/modules" "$kernel/usr/lib/modules" -name "$m.ko*" -exec cp {} "$work/init/" \; 2>/dev/null || true
-		for f in "$work/init/$m".ko.?z*; do [ ! -e "$f" ] || case $f in *.xz) xz -d "$f" ;; *.gz) gzip -d "$f" ;; *.zst) zstd -qd --rm "$f" ;; esac; done
-		[ ! -e "$work/init/$m.ko" ] || echo "insmod /$m.ko" >>"$work/init/load"
-	done
+	modules "$work/init/modules" virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk overlay
 	cat >"$work/init/init" <<-'EOF'
 		#!/bin/busybox sh
 		export PATH=/bin
 		/bin/busybox --install -s /bin
 		mount -t devtmpfs dev /dev
-		. /load
+		. /modules/load
 		mount -t ext4 /dev/vda /new
 		exec switch_root /new /sbin/init
 	EOF
@@ -63,9 +71,11 @@ disk() {
 	for d in bin sbin dev proc sys run tmp var/tmp var/lib root etc home; do mkdir -p "$work/root/$d"; done
 	for a in $(busybox --list); do ln -s busybox "$work/root/bin/$a"; done
 	cp --remove-destination "$(command -v busybox)" "$work/root/bin/busybox"
-	with_libraries newuidmap
-	with_libraries newgidmap
-	with_libraries apparmor_parser
+	for p in newuidmap newgidmap apparmor_parser pgrep nft; do with_libraries $p; done
+	# What root's networks are made of.
+	modules "$work/root/modules" llc stp bridge veth libcrc32c nfnetlink nf_defrag_ipv4 nf_defrag_ipv6 nf_conntrack nf_conntrack_netlink \
+		nf_nat nf_tables nft_chain_nat nft_nat nft_masq nft_ct nft_fib nft_fib_ipv4 nft_fib_ipv6 nft_fib_inet nf_reject_ipv4 \
+		nf_reject_ipv6 nft_reject nft_reject_ipv4 nft_reject_ipv6 nft_reject_inet
 	printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n' >"$work/root/etc/passwd"
 	printf 'root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n' >"$work/root/etc/group"
 	echo 'user:100000:65536' | tee "$work/root/etc/subuid" >"$work/root/etc/subgid"
