@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,17 +100,65 @@ func portsText(c *run.Container) string {
 	if len(c.Ends) == 0 || !c.Status.Alive() {
 		return ""
 	}
-	var exposed, published []string
-	ports := c.Document().NetworkSettings.Ports
-	for _, port := range sortedPorts(ports) {
-		if len(ports[port]) == 0 {
-			exposed = append(exposed, port)
+	return foldPorts(c.Document().NetworkSettings.Ports)
+}
+
+// portRun are neighbours among the ports that are exposed, or, with an address of the host's, published by their own numbers.
+type portRun struct {
+	ip, protocol string
+	first, last  int
+}
+
+func (r *portRun) String() string {
+	text := strconv.Itoa(r.first)
+	if r.last > r.first {
+		text += "-" + strconv.Itoa(r.last)
+	}
+	if r.ip != "" {
+		text = net.JoinHostPort(r.ip, text) + "->" + text
+	}
+	return text + "/" + r.protocol
+}
+
+// foldPorts puts neighbours into one word, and in the order that docker ps has (DisplayablePorts in cli/command/formatter): ports
+// that are published by other numbers come last, one by one.
+func foldPorts(ports map[string][]run.DocPort) string {
+	var list, open []*portRun // in list first is the host's port, last the container's
+	for port, hosts := range ports {
+		number, protocol, _ := strings.Cut(port, "/")
+		n, _ := strconv.Atoi(number)
+		if len(hosts) == 0 {
+			list = append(list, &portRun{"", protocol, n, n})
 		}
-		for _, host := range ports[port] {
-			published = append(published, net.JoinHostPort(host.HostIP, host.HostPort)+"->"+port)
+		for _, h := range hosts {
+			host, _ := strconv.Atoi(h.HostPort)
+			list = append(list, &portRun{h.HostIP, protocol, host, n})
 		}
 	}
-	return strings.Join(append(exposed, published...), ", ")
+	slices.SortFunc(list, func(a, b *portRun) int {
+		return cmp.Or(a.last-b.last, strings.Compare(a.ip, b.ip), a.first-b.first, strings.Compare(a.protocol, b.protocol))
+	})
+	var words, others []string
+	for _, p := range list {
+		if p.first != p.last {
+			others = append(others, fmt.Sprintf("%s->%d/%s", net.JoinHostPort(p.ip, strconv.Itoa(p.first)), p.last, p.protocol))
+			continue
+		}
+		i := slices.IndexFunc(open, func(o *portRun) bool { return o.ip == p.ip && o.protocol == p.protocol })
+		switch {
+		case i < 0:
+			open = append(open, p)
+		case open[i].last+1 == p.first:
+			open[i].last = p.first
+		default:
+			words = append(words, open[i].String())
+			open[i] = p
+		}
+	}
+	for _, o := range open {
+		words = append(words, o.String())
+	}
+	return strings.Join(append(words, others...), ", ")
 }
 
 // sizes are what containers have written, and with their images', in bytes.
