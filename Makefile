@@ -9,8 +9,9 @@ export TAGS = urfave_cli_no_docs,nethttpomithttp2
 export GOEXPERIMENT := $(shell GOEXPERIMENT=norandomizedheapbase64 $(GO) version >/dev/null 2>&1 && echo norandomizedheapbase64)
 # Packages whose time hardly shows are compiled without inlining, which takes 1.2 MB off the binary.
 cold := $(foreach p,crypto/... encoding/... math/big net/http regexp/... text/... vendor/... github.com/google/... \
-	github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
-	github.com/urfave/... github.com/vishvananda/... gvisor.dev/gvisor/pkg/state/...,-gcflags=$p=-l)
+	github.com/docker/... github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
+	github.com/opencontainers/... github.com/sirupsen/... github.com/urfave/... github.com/vishvananda/... \
+	gvisor.dev/gvisor/pkg/state/...,-gcflags=$p=-l)
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .DEFAULT_GOAL := build
