@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hullrun/hull/network"
+	"github.com/hullrun/hull/network/usernet"
 )
 
 // workNames is the work of the process that answers for containers' names, see helperEnv.
@@ -36,6 +37,7 @@ func (h *Host) startNames(listener *os.File) error {
 func helpNames(dir string) error {
 	const listenerFD = 3
 	unix.CloseOnExec(listenerFD)
+	usernet.ShrinkSoon()
 	return network.ServeNames(dir, os.NewFile(listenerFD, "listener"))
 }
 

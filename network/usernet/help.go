@@ -343,7 +343,7 @@ func (h *helper) keep(m *member, process *os.File) {
 	h.mu.Lock()
 	h.members[m.ID] = k
 	if h.busy++; len(h.members) == 1 {
-		time.AfterFunc(shrinkAfter, shrink)
+		ShrinkSoon()
 	}
 	h.mu.Unlock()
 	ended := make(chan struct{})
@@ -368,9 +368,6 @@ func (h *helper) keep(m *member, process *os.File) {
 		close(k.gone)
 	}()
 }
-
-// shrinkAfter is when a start is over.
-const shrinkAfter = 300 * time.Millisecond
 
 // waitEnd waits until a process has ended, or its pidfd is closed.
 func waitEnd(pidfd *os.File) {

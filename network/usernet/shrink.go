@@ -15,6 +15,9 @@ import (
 // cut in pieces, by advice for every second one.
 const piece = 1 << 20
 
+// ShrinkSoon lets a process that is there as long as its containers be small once its start is over.
+func ShrinkSoon() { time.AfterFunc(300*time.Millisecond, shrink) }
+
 // shrink lets go of the pages of the program itself that its start has brought in: most of it is never needed again, and a
 // process that is there as long as its containers should be small. What is needed comes back by itself, from the cache of files.
 func shrink() {
