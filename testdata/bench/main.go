@@ -64,7 +64,7 @@ var rows = []row{
 	{"prune", "image prune -a of 200 images", (*bench).prune},
 	{"net", "throughput and 1-byte round trips, out to another machine and in through a published port", (*bench).network},
 	{"netstart", "run with the default network, less run --network none", (*bench).networkStart},
-	{"helper", "the process that is an ordinary user's network", (*bench).helper},
+	{"helper", "the processes beside containers: an ordinary user's network, root's names and lists", (*bench).helper},
 	{"size", "the binary", (*bench).size},
 	{"init", "package initialisers", (*bench).initialisers},
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -45,7 +46,8 @@ func (b *bench) networkStart() error {
 	return nil
 }
 
-// helper measures the process that is an ordinary user's network, after traffic.
+// helper measures the processes that stay beside containers: an ordinary user's network, after traffic too, and what root has
+// where the kernel's own means do not do, for names and for a list of hosts.
 func (b *bench) helper() error {
 	p, ok := b.person("user")
 	if _, err := b.neighbour(); err != nil || !ok || b.hull == "" {
@@ -62,26 +64,63 @@ func (b *bench) helper() error {
 	}
 	port := 5021
 	err = b.startTalker(t, "helped", program, port)
-	defer func() { _, _ = b.do(t, t.remove("helped")...) }()
+	end := sync.OnceFunc(func() { _, _ = b.do(t, t.remove("helped")...) })
+	defer end()
 	if err != nil {
 		return err
 	}
-	resident := func(when string) {
-		time.Sleep(2 * time.Second) // it is to be at rest
-		for _, pid := range called("hull-network") {
-			text, _ := os.ReadFile("/proc/" + pid + "/status")
-			all, err := megabytes(string(text), "VmRSS:")
-			own, err2 := megabytes(string(text), "RssAnon:")
-			if err == nil && err2 == nil {
-				fmt.Printf("  %s: %.1f MB resident, of which %.1f are no file's, must ≤ 15: %s\n", when, all, own, goal{"", 15, 15}.verdict(all))
-			}
-		}
-	}
-	resident("idle")
+	resident("hull-network", "idle")
 	tl := &talker{name: p.title("hull"), port: port, got: map[string][]float64{}}
 	b.listen([]*talker{tl})
-	resident("after traffic")
+	resident("hull-network", "after traffic")
+	end() // what root has next is called the same
+	return b.rootHelpers()
+}
+
+// rootHelpers measures the process that answers for names, of two containers on a network, and a container's that has a list.
+func (b *bench) rootHelpers() error {
+	p, ok := b.person("root")
+	if !ok {
+		return nil
+	}
+	t, err := b.hullTool(p)
+	if err != nil {
+		return err
+	}
+	names := []string{"named1", "named2", "listed"}
+	defer func() {
+		_, _ = b.do(t, t.remove(names...)...)
+		_, _ = b.do(t, "network", "rm", "named")
+	}()
+	if _, err := b.do(t, "network", "create", "named"); err != nil {
+		return err
+	}
+	for i, network := range []string{"named", "named", "allow=" + peerAddress} {
+		// Each asks for a name once, for which the process is there.
+		if _, err := b.do(t, "run", "-d", "--name", names[i], "--network", network, t.image, "sh", "-c", "nslookup named1; exec sleep 100000"); err != nil {
+			return err
+		}
+	}
+	resident("hull-names", "root's names")
+	resident("hull-network", "root's list")
 	return nil
+}
+
+// resident says how much memory the processes of a name hold once they are at rest.
+func resident(name, when string) {
+	time.Sleep(2 * time.Second)
+	pids := called(name)
+	if len(pids) == 0 {
+		fmt.Printf("  %s: there is no %s\n", when, name)
+	}
+	for _, pid := range pids {
+		text, _ := os.ReadFile("/proc/" + pid + "/status")
+		all, err := megabytes(string(text), "VmRSS:")
+		own, err2 := megabytes(string(text), "RssAnon:")
+		if err == nil && err2 == nil {
+			fmt.Printf("  %s: %.1f MB resident, of which %.1f are no file's, must ≤ 15: %s\n", when, all, own, goal{"", 15, 15}.verdict(all))
+		}
+	}
 }
 
 // megabytes is a line of /proc/PID/status.
