@@ -154,26 +154,30 @@ func (c *Container) takeNextWay(ctx context.Context, before []NetworkEnd) error 
 	if c.Status != Running && c.Status != Paused {
 		return nil
 	}
-	ends, led := slices.Clone(c.Ends), ""
-	for _, way := range []func([]NetworkEnd) *NetworkEnd{outward, outward6} {
+	ends := slices.Clone(c.Ends)
+	var led []NetworkEnd
+	var failure error
+	for i, way := range []func([]NetworkEnd) *NetworkEnd{outward, outward6} {
 		was, is := way(before), way(ends)
-		if was == nil || is == nil || was.NetworkID == is.NetworkID || is.NetworkID == led {
+		if was == nil || is == nil || was.NetworkID == is.NetworkID || len(led) > 0 && led[0].NetworkID == is.NetworkID {
 			continue
 		}
-		led = is.NetworkID
-		is.Ports = append(slices.Clone(is.Ports), was.Ports...)
-		if err := c.lead(ctx, is); err != nil {
-			return err
+		if i == 0 { // every network that leads out does so by IPv4
+			is.Ports = append(slices.Clone(is.Ports), was.Ports...)
 		}
+		if failure = c.lead(ctx, is); failure != nil {
+			break
+		}
+		led = append(led, *is)
 	}
-	return c.change(func(s *State) error {
-		for _, end := range ends {
+	return errors.Join(failure, c.change(func(s *State) error {
+		for _, end := range led {
 			if i := slices.IndexFunc(s.Ends, func(e NetworkEnd) bool { return e.NetworkID == end.NetworkID }); i >= 0 {
 				s.Ends[i] = end
 			}
 		}
 		return nil
-	})
+	}))
 }
 
 // lead makes an end of the running container's its way to everybody else, and its ports lead there. Where the network is a process
