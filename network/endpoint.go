@@ -219,6 +219,9 @@ func (s *Networks) Lead(_ context.Context, netns, container, network string, por
 		return err
 	}
 	e.Ports = ports
+	if err := e.checkPorts(); err != nil {
+		return err
+	}
 	if err := s.choosePorts(e); err != nil {
 		return err
 	}
