@@ -7,7 +7,7 @@ export TAGS = urfave_cli_no_docs,nethttpomithttp2
 # Go's heap begins at the same address each time, where a huge page does: see internal/prefault. A Go that does not know the
 # word any more does without.
 export GOEXPERIMENT := $(shell GOEXPERIMENT=norandomizedheapbase64 $(GO) version >/dev/null 2>&1 && echo norandomizedheapbase64)
-# Packages whose time hardly shows are compiled without inlining, which takes 1.2 MB off the binary.
+# Packages whose time hardly shows are compiled without inlining.
 cold := $(foreach p,crypto/... encoding/... math/big net/http regexp/... text/... vendor/... github.com/google/... \
 	github.com/docker/... github.com/hullrun/hull/commands github.com/hullrun/hull/registry github.com/mdlayher/... \
 	github.com/opencontainers/... github.com/sirupsen/... github.com/urfave/... github.com/vishvananda/... \

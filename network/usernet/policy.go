@@ -220,7 +220,7 @@ func (p *policy) named(within netip.Prefix, a netip.Addr, port uint16) bool {
 func (p *policy) allowed(proto string, to netip.AddrPort) (byName bool, why string) {
 	a, port := inner(to.Addr()), to.Port()
 	if port == dnsPort && !slices.Contains(p.gateways, a) {
-		return p.resolver(a)
+		return p.otherResolver(a)
 	}
 	var names []string
 	if slices.Contains(p.gateways, a) {
@@ -249,9 +249,9 @@ func (p *policy) allowed(proto string, to netip.AddrPort) (byName bool, why stri
 	return false, "port not allowed"
 }
 
-// resolver says why not if another resolver than the network's own may not be asked, which could lead a name anywhere and be told
+// otherResolver says why not if another resolver than the network's own may not be asked, which could lead a name anywhere and be told
 // anything: a rule has to name its port, not its address alone. What it answers opens nothing.
-func (p *policy) resolver(a netip.Addr) (byName bool, why string) {
+func (p *policy) otherResolver(a netip.Addr) (byName bool, why string) {
 	now := p.now()
 	for _, r := range p.rules {
 		if r.Port != dnsPort {
