@@ -12,7 +12,7 @@ import (
 
 // Somebody else's "nft flush ruleset", with which a reload of nftables.service begins, takes everybody's tables away. Without
 // hull's the host's published ports lead nowhere, the host may route between its own interfaces, and a container may speak to
-// its loopback where forward has to open the way. Whatever command looks at a container or at networks writes them anew, and
+// its loopback where open has to let it (route_localnet). Whatever command looks at a container or at networks writes them anew, and
 // the process that answers for names does at once.
 
 // Renew writes the rules of networks anew that somebody has thrown away. If all is well it has only asked the kernel.
