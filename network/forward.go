@@ -83,15 +83,16 @@ func (n *Network) closed(links uplinks, changed []setting) (list []setting) {
 	return list
 }
 
-// switched lists what the switch for all of IPv6 does to each interface; what was on before is to be so again. Once the switch is on
-// these are the interfaces that have come since.
+// switched lists what the switch for all of IPv6 does to each interface; what was on before is to be so again. What is known of one
+// already stays: the switch may be off for giveBack was killed, and the interface with it.
 func switched(links uplinks, changed []setting, already bool) (list []setting) {
 	for _, link := range links.all {
 		c := setting{"ipv6", link, "forwarding", "0", "1"}
+		if slices.ContainsFunc(changed, func(o setting) bool { return o.Link == link && o.Family == c.Family && o.Name == c.Name }) {
+			continue
+		}
 		if !already {
 			c.Was = sysctl(c.Family, c.Link, c.Name)
-		} else if slices.ContainsFunc(changed, func(o setting) bool { return o.Link == link && o.Family == c.Family && o.Name == c.Name }) {
-			continue
 		}
 		list = append(list, c)
 	}
@@ -116,6 +117,15 @@ func overruled(changed []setting, family string) bool {
 		now := sysctl(family, "all", c.Name)
 		return c.Family == family && c.Link == "all" && now != c.Was && now != c.Is
 	})
+}
+
+// standing are the settings that are hull's still. Who has set IPv4's switch for all has set each interface's forwarding with it, and
+// perhaps some of them anew since. IPv6's does not touch force_forwarding, which is to be given back however it stands.
+func standing(changed []setting) []setting {
+	if !overruled(changed, "ipv4") {
+		return changed
+	}
+	return slices.DeleteFunc(slices.Clone(changed), func(c setting) bool { return c.Family == "ipv4" && c.Name == "forwarding" })
 }
 
 // guard keeps a host that was no router from being one between the interfaces it has. Others' that come later are left alone.
@@ -174,21 +184,21 @@ func findUplinks() (found uplinks, err error) {
 type changes struct {
 	Boot     string
 	Settings []setting
+	Out      []string // of the guard that every network's table has
 }
 
-func (s *Networks) changed() ([]setting, error) {
+func (s *Networks) changed() (c changes, err error) {
 	data, err := os.ReadFile(filepath.Join(s.Dir, forwardFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return c, nil
 	}
-	var c changes
 	if err == nil {
 		err = json.Unmarshal(data, &c)
 	}
 	if c.Boot != bootID() {
-		return nil, err // all is as it was
+		return changes{}, err // all is as it was
 	}
-	return c.Settings, err
+	return c, err
 }
 
 // bootID names this run of the kernel, random(4).
@@ -197,8 +207,13 @@ func bootID() string {
 	return strings.TrimSpace(string(text))
 }
 
-func (s *Networks) writeChanged(list []setting) error {
-	data, err := jsononce.Marshal(changes{bootID(), list})
+// writeChanged removes the file if nothing is changed any more.
+func (s *Networks) writeChanged(list []setting, out []string) error {
+	file := filepath.Join(s.Dir, forwardFile)
+	if len(list) == 0 {
+		return os.Remove(file)
+	}
+	data, err := jsononce.Marshal(changes{bootID(), list, out})
 	if err != nil {
 		return err
 	}
@@ -206,13 +221,14 @@ func (s *Networks) writeChanged(list []setting) error {
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(s.Dir, forwardFile))
+	return os.Rename(tmp, file)
 }
 
 // giveBack undoes what apply has changed of each family that no network but the one that is being taken down has anybody attached
 // with, except where somebody else has changed it since.
 func (s *Networks) giveBack(leaving *Network) error {
-	list, err := s.changed()
+	was, err := s.changed()
+	list := was.Settings
 	if err != nil || len(list) == 0 {
 		return err
 	}
@@ -232,11 +248,8 @@ func (s *Networks) giveBack(leaving *Network) error {
 	for _, c := range back {
 		setSysctl(c.Family, c.Link, c.Name, c.Was)
 	}
-	if len(rest) == 0 {
-		return os.Remove(filepath.Join(s.Dir, forwardFile))
-	}
 	if len(rest) < len(list) {
-		return s.writeChanged(rest)
+		return s.writeChanged(rest, was.Out)
 	}
 	return nil
 }

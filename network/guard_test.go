@@ -126,6 +126,79 @@ func TestBridgeOneWay(t *testing.T) {
 	w.clean()
 }
 
+// TestBridgeOneWayMeanwhile: nor does it change when the host has become such a router while there are containers: from the next
+// one on it is that.
+func TestBridgeOneWayMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	far := &farHosts{}
+	far.add(w, "neighbour", w.neighbour, "198.51.100.2", "2001:db8::2")
+	far.add(w, "beyond", w.secondWire(), "203.0.113.2", "2001:db8:1::2")
+	_, err := w.s.Create(context.Background(), Config{Name: "more"})
+	must(t, err)
+	w.container(&Endpoint{Container: id("first"), Name: "first", Network: Bridge})
+	far.check(t, "no router", nil)
+	if !setSysctl("ipv4", "all", "forwarding", "1") || !setSysctl("ipv4", "other", "forwarding", "0") {
+		t.Fatal("forwarding is not to be set")
+	}
+	for path := range w.was {
+		if filepath.Base(path) == "forwarding" && strings.Contains(path, "ipv4") {
+			w.was[path] = "1"
+		}
+	}
+	w.was[sysctlPath("ipv4", "other", "forwarding")] = "0"
+	there := map[string]string{"ipv4 neighbour beyond": "1"}
+	w.container(&Endpoint{Container: id("second"), Name: "second", Network: "more"})
+	far.check(t, "with another container", there)
+	must(t, w.s.Detach(context.Background(), id("second")))
+	far.check(t, "without it", there)
+	must(t, w.s.Detach(context.Background(), id("first")))
+	far.check(t, "no containers", there)
+	w.clean()
+}
+
+// TestBridgeNothingToSet: an interface that comes while there are containers is kept apart from the next container on, on whichever
+// network that is and even if none of its settings has to change.
+func TestBridgeNothingToSet(t *testing.T) {
+	for name, sendsOn := range map[string]bool{"down": false, "sends on": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			far := &farHosts{}
+			far.add(w, "neighbour", w.neighbour, "198.51.100.2", "2001:db8::2")
+			_, err := w.s.Create(context.Background(), Config{Name: "more"})
+			must(t, err)
+			w.container(&Endpoint{Container: id("first"), Name: "first", Network: Bridge})
+			third := w.wire("third", "192.0.2.", "2001:db8:2::")
+			on := map[string]string{}
+			if sendsOn {
+				setSysctl("ipv4", "third", "forwarding", "1")
+				w.was[sysctlPath("ipv4", "third", "forwarding")] = "1"
+				on["ipv4 third neighbour"] = "1"
+			} else {
+				must(t, netlink.LinkSetDown(link(t, "third")))
+			}
+			w.container(&Endpoint{Container: id("second"), Name: "second", Network: "more"})
+			must(t, netlink.LinkSetUp(link(t, "third")))
+			far.add(w, "third", third, "192.0.2.2", "2001:db8:2::2")
+			far.check(t, "with both", on)
+			must(t, w.s.Detach(context.Background(), id("second")))
+			far.check(t, "with the first", on)
+			must(t, w.s.Detach(context.Background(), id("first")))
+			far.check(t, "no containers", on)
+			w.clean()
+		})
+	}
+}
+
+// TestBridgeGiveBackKilled: where IPv6's switch is off again, since who gave it back was killed after that, what was on before stays
+// known.
+func TestBridgeGiveBackKilled(t *testing.T) {
+	known := setting{"ipv6", "known", "forwarding", "1", "1"}
+	list := switched(uplinks{all: []string{"known", "new"}}, []setting{known}, false)
+	if all, _ := merge([]setting{known}, list); len(all) != 2 || all[0] != known || all[1].Link != "new" {
+		t.Errorf("changed is %v, want %v and new", all, known)
+	}
+}
+
 // farHosts are those behind the host's interfaces.
 type farHosts struct {
 	list []farHost
@@ -195,7 +268,7 @@ func (f *farHosts) check(t *testing.T, when string, on map[string]string) {
 		f.mu.Unlock()
 		slices.Sort(want)
 		all := slices.Equal(got, want) && time.Since(begin) > 100*time.Millisecond
-		if all || time.Since(begin) > 5*time.Second {
+		if all || time.Since(begin) > 30*time.Second {
 			break
 		}
 	}

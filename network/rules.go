@@ -268,7 +268,7 @@ const nfModules = "rules such as hull's (modules nf_tables, nft_chain_nat, nft_m
 // apply puts the network's rules in the place of those that there are, all at once: no packet meets half of them. Then, for the
 // guards have to stand, it lets packets pass on the host.
 func (s *Networks) apply(n *Network) error {
-	changed, err := s.changed()
+	was, err := s.changed()
 	if err != nil {
 		return err
 	}
@@ -276,10 +276,13 @@ func (s *Networks) apply(n *Network) error {
 	if err != nil {
 		return err
 	}
+	changed := standing(was.Settings)
+	fewer := len(changed) < len(was.Settings)
 	closed := n.closed(links, changed)
 	changed, more := merge(changed, closed)
+	differs := fewer || more || len(changed) > 0 && !slices.Equal(was.Out, links.all)
 	guarded := []*Network{n}
-	if more { // any of the others may be the last one that guards
+	if differs { // any of the others may be the last one that guards
 		others, err := s.raised(n)
 		if err != nil {
 			return err
@@ -293,8 +296,8 @@ func (s *Networks) apply(n *Network) error {
 			return fmt.Errorf("nftables: write table %s: %w", n.Interface(), needs(err, nfModules))
 		}
 	}
-	if more {
-		if err := s.writeChanged(changed); err != nil {
+	if differs {
+		if err := s.writeChanged(changed, links.all); err != nil {
 			return err
 		}
 	}
