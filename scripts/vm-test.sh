@@ -1,7 +1,8 @@
 #!/bin/sh
 # Runs tests in a QEMU guest without hardware virtualisation, on Debian's cloud kernel: cgroup v2 alone, an ordinary user with a
 # delegated subtree, no networks, and then those of root on a kernel where one switch lets IPv6 through everywhere. P chooses the
-# packages, RUN the tests, EVENTS a file for the outcomes (testrun -merge). The kernel package is fetched once and kept below ~/.cache/hull; nothing is installed.
+# packages, RUN the tests, EVENTS a file for the outcomes (testrun -merge). The kernel package is fetched once and kept below
+# ~/.cache/hull; nothing is installed.
 set -eu
 cd "$(dirname "$0")/.."
 packages=${P:-./cgroups ./network ./ns/... ./run .}
